@@ -1,0 +1,1 @@
+//! A Session Recording Client that places real calls.

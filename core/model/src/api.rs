@@ -1,0 +1,142 @@
+//! Bodies of the HTTP API under `/v1`, shared by the server and the browser.
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::Role;
+use crate::id::{EdgeId, RecordingId, UserId};
+use crate::recording::Recording;
+use crate::time::WallTime;
+
+/// `POST /v1/session`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignIn {
+    pub login: String,
+    pub password: String,
+    /// True: answer with a bearer token and set no cookie.
+    #[serde(default)]
+    pub token: bool,
+}
+
+impl std::fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignIn").field("login", &self.login).finish_non_exhaustive()
+    }
+}
+
+/// Answer to a sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignedIn {
+    pub user: User,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct User {
+    pub login: UserId,
+    pub role: Role,
+    /// The password was given out by the system; the browser asks for a new one.
+    pub must_change_password: bool,
+}
+
+/// `POST /v1/session/password`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangePassword {
+    pub current: String,
+    pub new: String,
+}
+
+/// `GET /v1/recordings`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Recordings {
+    pub recordings: Vec<Recording>,
+    /// Pass it as `cursor` for the next page; null on the last one.
+    pub next: Option<String>,
+}
+
+/// `GET /v1/live`: calls in progress, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Live {
+    /// The server's clock, by which clients tell elapsed time.
+    pub now: WallTime,
+    pub recordings: Vec<Recording>,
+}
+
+/// `GET /v1/recordings/{id}/metadata`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Metadata {
+    pub id: RecordingId,
+    /// In the order in which they came.
+    pub documents: Vec<MetadataDocument>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MetadataDocument {
+    pub received_at: WallTime,
+    pub content_type: String,
+    /// As received. Absent when it is not UTF-8; then `base64` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+/// `GET /v1/health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Health {
+    /// One sentence that says whether calls are being recorded.
+    pub summary: String,
+    pub ok: bool,
+    pub now: WallTime,
+    pub edges: Vec<EdgeHealth>,
+    pub queues: Vec<QueueHealth>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EdgeHealth {
+    pub edge: EdgeId,
+    pub alive: bool,
+    pub last_seen: WallTime,
+    pub calls: usize,
+    /// How long ago the newest event was seen: the lag from edge to index.
+    pub index_lag_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueueHealth {
+    pub queue: String,
+    pub waiting: u64,
+    pub oldest_ms: u64,
+    pub dead_letters: u64,
+}
+
+/// Every answer of 400 and above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorBody {
+    pub error: ErrorDetail,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorDetail {
+    /// For programs: `bad_cursor`, `not_found`, `unauthenticated`, …
+    pub code: String,
+    /// For people: what was wrong and what to do.
+    pub message: String,
+    /// Quote it when asking for help; the server's log has it too.
+    pub request_id: String,
+}

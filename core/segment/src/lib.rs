@@ -1,0 +1,1 @@
+//! Sealed batches, segment objects and packets objects.

@@ -1,0 +1,1 @@
+//! SIP, SIPREC, SDP and RTP as state machines.

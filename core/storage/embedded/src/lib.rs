@@ -1,0 +1,1 @@
+//! The engines of the one-machine product: SQLite and a directory.

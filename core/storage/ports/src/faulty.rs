@@ -1,0 +1,1 @@
+//! Wraps an engine and makes it fail on purpose.

@@ -1,0 +1,65 @@
+//! The index: what people search. A copy of the queue's events, rebuildable from them.
+
+use async_trait::async_trait;
+use model::index::{Finalized, JournalState, RecordingState};
+use model::recording::Recording;
+use model::search::{Page, SearchQuery};
+use model::{JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
+
+use crate::StorageError;
+
+/// What an event changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Recordings for which, after this event, [`RecordingState::needs_build`] holds. Told again
+    /// when the same event is applied again, so that a lost hand-over is repeated.
+    pub to_build: Vec<(TenantId, RecordingId)>,
+}
+
+/// Promises, each a test in [`crate::contract`]:
+///
+/// - `apply` stores what [`RecordingState::fold`] and [`JournalState::fold`] give, and any
+///   multiset of events applied in any order, concurrently too, gives the same index.
+/// - Reads see every write that returned before they began.
+/// - Nothing is seen across tenants.
+#[async_trait]
+pub trait RecordingIndex: Send + Sync {
+    async fn apply(&self, event: &RecordingEvent) -> Result<Applied, StorageError>;
+
+    /// `None` when there is no such recording for this tenant.
+    async fn state(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+    ) -> Result<Option<(RecordingState, JournalState)>, StorageError>;
+
+    /// Newest first.
+    async fn search(
+        &self,
+        tenant: &TenantId,
+        query: &SearchQuery,
+    ) -> Result<Page<Recording>, StorageError>;
+
+    /// Recordings in progress, oldest first.
+    async fn live(&self, tenant: &TenantId) -> Result<Vec<Recording>, StorageError>;
+
+    async fn journals(&self) -> Result<Vec<JournalState>, StorageError>;
+
+    /// `None` when nothing of this journal was ever indexed.
+    async fn journal(&self, journal: JournalId) -> Result<Option<JournalState>, StorageError>;
+
+    /// Takes over a build; false when a newer one is there or the recording is being purged.
+    async fn finalized(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        built: Finalized,
+    ) -> Result<bool, StorageError>;
+
+    /// Marks a journal dead whose newest beat is older than `silent_since`: the backstop behind
+    /// the dead-man's messages. Returns every recording that has to be built now, of any journal.
+    async fn sweep(
+        &self,
+        silent_since: WallTime,
+    ) -> Result<Vec<(TenantId, RecordingId)>, StorageError>;
+}

@@ -1,0 +1,1 @@
+//! Records SIPREC calls: sockets, capture, journal, upload.

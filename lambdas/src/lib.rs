@@ -1,0 +1,1 @@
+//! Indexer, finaliser, reaper and API.
