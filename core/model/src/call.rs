@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::personal::Personal;
 
 /// One view of who is on the call. A later view replaces an earlier one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CallFacts {
     /// In the order in which the metadata lists them; the first is played on the left.
@@ -23,7 +23,7 @@ pub struct CallFacts {
 }
 
 /// One participant (RFC 7865 §6.5).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Party {
     /// As the SRC named it: opaque, unique within the session.
@@ -36,7 +36,7 @@ pub struct Party {
 }
 
 /// One media stream (RFC 7865 §6.7) and who is heard on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StreamFact {
     /// SDP label (RFC 4574); empty when the SRC gave none.

@@ -22,10 +22,16 @@ pub struct Command {
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum CommandBody {
     /// Stop journaling this recording's media until `Resume`.
-    Pause { recording: RecordingId },
-    Resume { recording: RecordingId },
+    Pause {
+        recording: RecordingId,
+    },
+    Resume {
+        recording: RecordingId,
+    },
     /// End the recording; the call itself is not ours to end.
-    Stop { recording: RecordingId },
+    Stop {
+        recording: RecordingId,
+    },
     /// Refuse new calls and exit when the last one has ended.
     Drain,
     /// Read the policy snapshot again.

@@ -9,6 +9,7 @@
 //! - An event about a recording may come before its `started`: the recording is kept, and
 //!   [`RecordingState::view`] shows it once it has started.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -21,15 +22,29 @@ use crate::time::{Position, WallTime};
 
 /// A value and the position it was told at. The newest position wins; on a tie the greater
 /// value, so that the result does not depend on the order even then.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Guarded<T> {
     pub position: Position,
     pub value: T,
 }
 
-fn keep_newest<T>(slot: &mut Option<Guarded<T>>, position: Position, value: T) {
-    if slot.as_ref().is_none_or(|held| held.position < position) {
-        *slot = Some(Guarded { position, value });
+fn keep_newest<T: Ord>(slot: &mut Option<Guarded<T>>, position: Position, value: T) {
+    let newer = Guarded { position, value };
+    if slot.as_ref().is_none_or(|held| *held < newer) {
+        *slot = Some(newer);
+    }
+}
+
+/// Keeps the greater of two values told under one key, so that the order cannot matter.
+fn keep_greatest<K: Ord, V: Ord>(map: &mut BTreeMap<K, V>, key: K, value: V) {
+    match map.entry(key) {
+        Entry::Vacant(slot) => {
+            slot.insert(value);
+        }
+        Entry::Occupied(mut slot) if *slot.get() < value => {
+            slot.insert(value);
+        }
+        Entry::Occupied(_) => {}
     }
 }
 
@@ -38,8 +53,11 @@ fn keep_newest<T>(slot: &mut Option<Guarded<T>>, position: Position, value: T) {
 pub struct RecordingState {
     pub tenant: TenantId,
     pub id: RecordingId,
+    /// As the newest event calls it: an edge can be renamed between two starts.
     pub edge: EdgeId,
     pub journal: JournalId,
+    /// Position of the newest event.
+    pub newest: Position,
     pub started: Option<Guarded<Started>>,
     pub facts: Option<Guarded<CallFacts>>,
     pub ended: Option<Guarded<Ended>>,
@@ -57,20 +75,20 @@ pub struct RecordingState {
     pub holds: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Started {
     pub at: WallTime,
     pub session: SessionId,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ended {
     pub at: WallTime,
     pub reason: String,
     pub duration_ms: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LiveMark {
     pub at: WallTime,
     pub kind: MarkKind,
@@ -79,7 +97,7 @@ pub struct LiveMark {
     pub detail: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Document {
     pub at: WallTime,
     /// Absent when it is larger than an event may be: it is in the packets object.
@@ -120,6 +138,7 @@ impl RecordingState {
             id,
             edge: event.edge.clone(),
             journal: event.journal,
+            newest: event.position,
             started: None,
             facts: None,
             ended: None,
@@ -140,6 +159,10 @@ impl RecordingState {
         let (tenant, id) = event.recording()?;
         let mut state = held.unwrap_or_else(|| Self::new(event, tenant, id));
         let position = event.position;
+        if state.newest < position {
+            state.newest = position;
+            state.edge = event.edge.clone();
+        }
         match &event.body {
             EventBody::Started { session, call_ids, flags, .. } => {
                 let started = Started { at: event.at, session: *session };
@@ -152,7 +175,7 @@ impl RecordingState {
                 state.flags.extend(flags.iter().cloned());
                 keep_newest(&mut state.facts, position, facts.clone());
                 let document = Document { at: event.at, text: document.clone() };
-                state.documents.insert(position, document);
+                keep_greatest(&mut state.documents, position, document);
             }
             EventBody::Mark { mark, label, begins, detail, .. } => {
                 let mark = LiveMark {
@@ -162,7 +185,7 @@ impl RecordingState {
                     begins: *begins,
                     detail: detail.clone(),
                 };
-                state.live_marks.insert(position, mark);
+                keep_greatest(&mut state.live_marks, position, mark);
             }
             EventBody::Ended { reason, duration_ms, flags, .. } => {
                 let ended =
@@ -289,14 +312,17 @@ impl RecordingState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalState {
     pub journal: JournalId,
+    /// As the newest event calls it: an edge can be renamed between two starts.
     pub edge: EdgeId,
+    /// Epoch and position of the newest event.
+    pub newest: (u64, Position),
     /// Everything up to here is in the object store.
     pub stored_through: Position,
     /// Epoch and number of the newest beat.
     pub newest_beat: Option<(u64, u64)>,
     /// Epoch and number of the newest dead-man's message.
     pub newest_dead_man: Option<(u64, u64)>,
-    /// When the newest beat was sent.
+    /// When the newest event was sent, by the edge's clock.
     pub last_seen: WallTime,
     /// Recordings in progress at the newest beat.
     pub live: Vec<RecordingId>,
@@ -309,6 +335,7 @@ impl JournalState {
         Self {
             journal,
             edge,
+            newest: (0, Position(0)),
             stored_through: Position(0),
             newest_beat: None,
             newest_dead_man: None,
@@ -327,7 +354,7 @@ impl JournalState {
             EventBody::Beat { seq, stored_through, live, dead_man } => {
                 let beat = Some((event.epoch, *seq));
                 self.stored_through = self.stored_through.max(*stored_through);
-                if beat > self.newest_beat {
+                if (beat, live) > (self.newest_beat, &self.live) {
                     self.newest_beat = beat;
                     self.live.clone_from(live);
                 }
@@ -336,7 +363,7 @@ impl JournalState {
                 }
             }
             EventBody::CommandDone { command, ok, detail } => {
-                self.commands.insert(*command, (*ok, detail.clone()));
+                keep_greatest(&mut self.commands, *command, (*ok, detail.clone()));
             }
             EventBody::Started { .. }
             | EventBody::Metadata { .. }
@@ -344,7 +371,18 @@ impl JournalState {
             | EventBody::Ended { .. } => {}
         }
         self.last_seen = self.last_seen.max(event.at);
+        if self.newest < (event.epoch, event.position) {
+            self.newest = (event.epoch, event.position);
+            self.edge = event.edge.clone();
+        }
         self
+    }
+
+    /// Takes the edge for dead although no dead-man's message said so: that one may be lost, or
+    /// the edge may have died before its first beat. The next beat makes this undone.
+    pub fn declare_dead(&mut self) {
+        let newest_beat = self.newest_beat.unwrap_or_default();
+        self.newest_dead_man = self.newest_dead_man.max(Some(newest_beat));
     }
 
     /// The edge's newest beat has come back as a dead-man's message: nothing newer arrived in

@@ -15,6 +15,8 @@ pub mod api;
 pub mod call;
 pub mod command;
 pub mod event;
+#[cfg(feature = "examples")]
+pub mod example;
 pub mod id;
 pub mod index;
 pub mod object_key;

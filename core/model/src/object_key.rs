@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn a_segment_key_reads_back_and_sorts_by_position() {
         let journal = JournalId::at(1, [1; 10]);
-        let name = |first| SegmentName { journal, first: Position(first), last: Position(99), part: 0 };
+        let name =
+            |first| SegmentName { journal, first: Position(first), last: Position(99), part: 0 };
         let tenant = TenantId::default();
         let key = ObjectKey::segment(&tenant, name(7));
         assert_eq!(SegmentName::parse(&key), Some(name(7)));

@@ -136,7 +136,10 @@ mod tests {
             let time = WallTime::from_unix_ms(unix_ms);
             assert_eq!(WallTime::parse(&time.to_string()), Ok(time));
         }
-        assert_eq!(WallTime::from_unix_ms(1_700_000_000_123).to_string(), "2023-11-14T22:13:20.123Z");
+        assert_eq!(
+            WallTime::from_unix_ms(1_700_000_000_123).to_string(),
+            "2023-11-14T22:13:20.123Z"
+        );
     }
 
     #[test]
