@@ -1,1 +1,74 @@
-fn main() {}
+//! `cargo xtask`: every build verb of the project.
+//!
+//! Each verb sets up what is missing on the machine first (see [`setup`]), so that a fresh clone
+//! needs nothing but cargo.
+
+mod check;
+mod demo;
+mod fuzz;
+mod run;
+mod setup;
+mod site;
+mod test;
+mod wasm;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests and shows Linekeeper")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build everything, start it, place demo calls, print the URL and the sign-in
+    Demo {
+        /// Exit with 0 as soon as a call is playable, instead of running on
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Run every test
+    Test {
+        /// Only the tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Check what machines can check: formatting, lints, licences, who depends on whom
+    Check,
+    /// `check`, then `test`: what continuous integration runs
+    Ci,
+    /// Build the browser application
+    Site {
+        /// Where to put it
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Run every fuzz target
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = 20)]
+        secs: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    let root = run::root();
+    match Arguments::parse().verb {
+        Verb::Demo { no_wait } => demo::demo(&root, no_wait),
+        Verb::Test { filter } => test::test(&root, filter.as_deref()),
+        Verb::Check => check::check(&root),
+        Verb::Ci => {
+            check::check(&root)?;
+            test::test(&root, None)
+        }
+        Verb::Site { out } => {
+            setup::for_site()?;
+            site::build(&root, &out.unwrap_or_else(|| run::site_dir(&root)))
+        }
+        Verb::Fuzz { secs } => fuzz::fuzz(&root, secs),
+    }
+}

@@ -1,0 +1,38 @@
+//! `cargo xtask fuzz`: every fuzz target of every crate, one after the other.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::run::{exists, output, run};
+
+/// Where fuzz crates lie.
+const FUZZED: [&str; 3] = ["core/siprec", "core/segment", "edge-recorder"];
+
+pub fn fuzz(root: &Path, secs: u64) -> Result<()> {
+    if !exists("cargo-fuzz") {
+        run(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
+    }
+    let mut ran = 0;
+    for dir in FUZZED {
+        let dir = root.join(dir);
+        if !dir.join("fuzz/Cargo.toml").exists() {
+            bail!("{} has no fuzz crate", dir.display());
+        }
+        let targets = output(cargo_fuzz(&dir).arg("list"))?;
+        for target in targets.lines() {
+            let limit = format!("-max_total_time={secs}");
+            run(cargo_fuzz(&dir).args(["run", target, "--", &limit, "-rss_limit_mb=2048"]))?;
+            ran += 1;
+        }
+    }
+    println!("{ran} fuzz targets ran for {secs} s each without a crash");
+    Ok(())
+}
+
+fn cargo_fuzz(dir: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["+nightly", "fuzz"]).current_dir(dir);
+    command
+}
