@@ -14,8 +14,9 @@ pub mod time;
 pub mod xml;
 
 pub use document::{
-    Association, CommunicationSession, DataMode, Document, Extension, Group, GroupId, Label, NameId,
-    Participant, ParticipantId, Role, Scope, SessionId, Stream, StreamAssociation, StreamId,
+    Association, CommunicationSession, DataMode, Document, Extension, Group, GroupId, Label,
+    NameId, Participant, ParticipantId, Role, Scope, SessionId, Stream, StreamAssociation,
+    StreamId,
 };
 pub use snapshot::Snapshot;
 pub use time::MetadataTime;

@@ -1,1 +1,10 @@
-//! RTP and RTCP packets (RFC 3550).
+//! RTP and RTCP packets as they arrive: read, put in order, laid on a timeline (RFC 3550).
+
+pub mod packet;
+pub mod rtcp;
+pub mod sequence;
+pub mod timeline;
+
+pub use packet::{Packet, RtpHeader};
+pub use sequence::{ExtendedSeq, SequenceUnwrapper};
+pub use timeline::{ExtendedTimestamp, TimestampUnwrapper};
