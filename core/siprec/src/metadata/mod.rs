@@ -7,6 +7,7 @@
 
 pub mod document;
 pub mod encoding;
+mod guard;
 pub mod multipart;
 mod role;
 pub mod snapshot;

@@ -113,7 +113,10 @@ impl Snapshot {
     /// The people heard on the m-line with this label, now or, if nobody is, last.
     ///
     /// Empty until the SRC says; metadata may come after the media, in an UPDATE or re-INVITE.
-    pub fn speakers(&self, label: &Label) -> impl Iterator<Item = &Participant> {
+    pub fn speakers<'a>(
+        &'a self,
+        label: &Label,
+    ) -> impl Iterator<Item = &'a Participant> + use<'a> {
         let ids = self.last_heard.get(label).map(Vec::as_slice).unwrap_or_default();
         ids.iter().filter_map(|id| self.participant(id))
     }
@@ -231,5 +234,148 @@ fn add(
     let ids = by_stream.entry(stream).or_default();
     if ids.len() < LIMIT_ENTRIES && !ids.contains(participant) {
         ids.push(participant.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::xml;
+    use super::*;
+
+    fn told(documents: &[&str]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for content in documents {
+            let text = format!("<recording>{content}</recording>");
+            snapshot.fold(xml::read(text.as_bytes()).unwrap());
+        }
+        snapshot
+    }
+
+    fn heard(snapshot: &Snapshot, label: &str) -> Vec<String> {
+        let speakers = snapshot.speakers(&Label(label.to_owned()));
+        speakers.map(|participant| participant.id.0.clone()).collect()
+    }
+
+    const TWO: &str = "<participant id='a'><aor>1</aor></participant>\
+        <participant id='b'><aor>2</aor></participant>\
+        <stream id='s1'><label>1</label></stream><stream id='s2'><label>2</label></stream>\
+        <participantstreamassoc participant_id='a'><send>s1</send><recv>s2</recv>\
+        </participantstreamassoc>\
+        <participantstreamassoc participant_id='b'><send>s2</send><recv>s1</recv>\
+        </participantstreamassoc>";
+
+    const PARTIAL: &str = "<datamode>partial</datamode>";
+
+    #[test]
+    fn a_hold_takes_the_send_away_but_not_the_memory_of_it() {
+        // RFC 8068 §3.2.2: on hold the association comes without send and recv.
+        let hold = format!("{PARTIAL}<participantstreamassoc participant_id='a'/>");
+        let call = told(&[TWO, &hold]);
+        assert!(!call.senders.contains_key(&StreamId("s1".into())));
+        assert!(!call.receivers.contains_key(&StreamId("s2".into())));
+        assert_eq!(heard(&call, "1"), ["a"]);
+        assert_eq!(heard(&call, "2"), ["b"]);
+    }
+
+    #[test]
+    fn an_association_that_ends_is_no_sender_any_more() {
+        let end = format!(
+            "{PARTIAL}<participantstreamassoc participant_id='a'><send>s1</send>\
+             <disassociate-time>2024-05-14T09:30:00Z</disassociate-time></participantstreamassoc>"
+        );
+        assert!(!told(&[TWO, &end]).senders.contains_key(&StreamId("s1".into())));
+    }
+
+    #[test]
+    fn after_a_transfer_the_new_agent_is_heard_and_the_old_one_still_listed() {
+        let transferred = TWO.replace("'b'", "'c'").replace("<aor>2", "<aor>3");
+        let call = told(&[TWO, &transferred]);
+        assert_eq!(heard(&call, "2"), ["c"]);
+        let listed: Vec<_> = call.participants.iter().map(|p| p.id.0.as_str()).collect();
+        assert_eq!(listed, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn who_was_listed_but_never_heard_goes_with_the_next_complete_document() {
+        let call = told(&["<participant id='dummy'/>", TWO]);
+        assert_eq!(call.participants.len(), 2);
+        let partial = told(&["<participant id='dummy'/>", &format!("{PARTIAL}{TWO}")]);
+        assert_eq!(partial.participants.len(), 3);
+    }
+
+    #[test]
+    fn a_partial_document_that_names_nobody_takes_no_name_away() {
+        let call = told(&[TWO, &format!("{PARTIAL}<participant id='a'/>")]);
+        assert_eq!(call.participants[0].aor(), Some("1"));
+    }
+
+    #[test]
+    fn leaving_and_coming_back_are_two_intervals() {
+        let at = |element: &str, minute: u32| {
+            format!(
+                "{PARTIAL}<participantsessionassoc participant_id='a' session_id='s'>\
+                 <{element}>2024-05-14T09:{minute}:00Z</{element}></participantsessionassoc>"
+            )
+        };
+        let call = told(&[
+            &at("associate-time", 30),
+            &at("disassociate-time", 31),
+            &at("disassociate-time", 31),
+            &at("associate-time", 32),
+            &at("disassociate-time", 33),
+        ]);
+        let minutes: Vec<_> = call
+            .associations
+            .iter()
+            .map(|interval| {
+                (
+                    &interval.from.as_ref().unwrap().text[14..16],
+                    &interval.to.as_ref().unwrap().text[14..16],
+                )
+            })
+            .collect();
+        assert_eq!(minutes, [("30", "31"), ("32", "33")]);
+    }
+
+    #[test]
+    fn a_label_that_moves_to_another_stream_takes_the_speaker_with_it() {
+        let moved = format!(
+            "{PARTIAL}<stream id='s3'><label>1</label></stream>\
+             <participantstreamassoc participant_id='b'><send>s3</send></participantstreamassoc>"
+        );
+        assert_eq!(heard(&told(&[TWO, &moved]), "1"), ["b"]);
+    }
+
+    #[test]
+    fn an_endless_stream_of_updates_does_not_grow_without_end() {
+        let mut snapshot = Snapshot::default();
+        for round in 0..40 {
+            let many: String = (0..100)
+                .map(|n| {
+                    let id = round * 100 + n;
+                    format!(
+                        "<participant id='p{id}' session='s{id}'><send>s{id}</send><x>{id}</x>\
+                         <associate-time>{id}</associate-time></participant>\
+                         <stream id='s{id}'><label>{id}</label></stream><session id='s{id}'/>\
+                         <group id='g{id}'/>"
+                    )
+                })
+                .collect();
+            let text = format!("<recording>{PARTIAL}{many}</recording>");
+            snapshot.fold(xml::read(text.as_bytes()).unwrap());
+        }
+        let sizes = [
+            snapshot.participants.len(),
+            snapshot.streams.len(),
+            snapshot.senders.len(),
+            snapshot.last_heard.len(),
+            snapshot.ever_heard.len(),
+            snapshot.sessions.len(),
+            snapshot.groups.len(),
+            snapshot.associations.len(),
+            snapshot.call_ids.len(),
+            snapshot.extensions.len(),
+        ];
+        assert_eq!(sizes, [LIMIT_ENTRIES; 10]);
     }
 }

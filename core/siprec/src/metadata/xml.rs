@@ -4,12 +4,8 @@
 //! `…:recording`, `…:siprec`), prefixed or not. An id is `id` or `<element>_id`. What RFC 7865
 //! does not define is kept as an [`Extension`].
 //!
-//! The input is hostile until shown otherwise. Size, depth and attributes are limited before the
-//! parser sees it, since a parser that keeps namespaces in scope takes time and memory that grow
-//! with their product. A document type declaration, and with it every entity, is refused.
-//!
-//! Two mistakes are repaired instead of losing all names: an `&` that starts no reference, and a
-//! prefix that is not declared.
+//! A document type declaration, and with it every entity, is refused. [`super::guard`] limits the
+//! rest before the parser sees it, and repairs two mistakes that would lose all names.
 
 use roxmltree::{Error, Node, ParsingOptions};
 
@@ -17,11 +13,9 @@ use super::document::{
     Association, CommunicationSession, DataMode, Document, Extension, Group, GroupId, Label,
     NameId, Participant, ParticipantId, Scope, SessionId, Stream, StreamAssociation, StreamId,
 };
-use super::{MetadataError, MetadataTime, encoding, role};
+use super::{MetadataError, MetadataTime, encoding, guard, role};
 
 const LIMIT_BYTES: usize = 256 * 1024;
-const LIMIT_DEPTH: usize = 32;
-const LIMIT_ATTRIBUTES: usize = 64;
 const LIMIT_NODES: u32 = 50_000;
 const LIMIT_REPAIRS: usize = 8;
 
@@ -39,108 +33,19 @@ pub fn read_as(content_type: &str, bytes: &[u8]) -> Result<Document, MetadataErr
         return Err(MetadataError::TooLarge { bytes: bytes.len(), limit_bytes: LIMIT_BYTES });
     }
     let mut text = encoding::decode(content_type, bytes);
-    check_shape(&text)?;
+    guard::check_shape(&text)?;
     for _ in 0..LIMIT_REPAIRS {
         let options = ParsingOptions { nodes_limit: LIMIT_NODES, ..ParsingOptions::default() };
         text = match roxmltree::Document::parse_with_options(&text, options) {
             Ok(tree) => return document(tree.root_element()),
             Err(Error::DtdDetected) => return Err(MetadataError::DocumentType),
-            Err(error) => match repaired(&text, &error) {
+            Err(error) => match guard::repaired(&text, &error) {
                 Some(repaired) => repaired,
                 None => return Err(MetadataError::NotXml { problem: error.to_string() }),
             },
         };
     }
     Err(MetadataError::NotXml { problem: "too many mistakes".to_owned() })
-}
-
-/// Refuses what would be expensive to parse. Reads tags only, so it cannot be expensive itself.
-fn check_shape(text: &str) -> Result<(), MetadataError> {
-    let mut depth = 0_usize;
-    let mut rest = text;
-    while let Some(start) = rest.find('<') {
-        rest = &rest[start..];
-        let skipped = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")];
-        if let Some((open, close)) = skipped.iter().find(|(open, _)| rest.starts_with(open)) {
-            // Unclosed: the parser will say so.
-            let Some(end) = rest[open.len()..].find(close) else { break };
-            rest = &rest[open.len() + end + close.len()..];
-            continue;
-        }
-        let (tag, attributes) = tag(rest);
-        if attributes > LIMIT_ATTRIBUTES {
-            return Err(MetadataError::NotXml { problem: "too many attributes".to_owned() });
-        }
-        if tag.starts_with("</") {
-            depth = depth.saturating_sub(1);
-        } else if !tag.ends_with("/>") {
-            depth += 1;
-        }
-        if depth > LIMIT_DEPTH {
-            return Err(MetadataError::TooDeep { limit: LIMIT_DEPTH });
-        }
-        rest = &rest[tag.len()..];
-    }
-    Ok(())
-}
-
-/// The tag at the start of `text`, and how many attributes it has. A `>` may stand in a quoted
-/// attribute value.
-fn tag(text: &str) -> (&str, usize) {
-    let mut quote = None;
-    let mut attributes = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        match (quote, byte) {
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (None, b'=') => attributes += 1,
-            (None, b'>') => return (&text[..=at], attributes),
-            (Some(open), _) if open == byte => quote = None,
-            _ => {}
-        }
-    }
-    (text, attributes)
-}
-
-/// The text without the mistake that `error` names, where we know how.
-fn repaired(text: &str, error: &Error) -> Option<String> {
-    match error {
-        Error::UnknownNamespace(prefix, _) => {
-            let root = text.find(|letter: char| letter == '<')?;
-            let name_end = root
-                + 1
-                + text[root + 1..].find(|c: char| c.is_whitespace() || "/>".contains(c))?;
-            let (before, after) = text.split_at(name_end);
-            Some(format!("{before} xmlns:{prefix}=\"urn:undeclared:{prefix}\"{after}"))
-        }
-        Error::UnknownEntityReference(..) | Error::MalformedEntityReference(_) => {
-            let escaped = with_references_escaped(text);
-            (escaped != text).then_some(escaped)
-        }
-        _ => None,
-    }
-}
-
-/// Every `&` that does not start a reference known without a DTD becomes `&amp;`.
-fn with_references_escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len() + 64);
-    for (index, piece) in text.split('&').enumerate() {
-        if index > 0 {
-            escaped.push_str(if starts_as_reference(piece) { "&" } else { "&amp;" });
-        }
-        escaped.push_str(piece);
-    }
-    escaped
-}
-
-fn starts_as_reference(text: &str) -> bool {
-    let Some((name, _)) = text.split_once(';') else { return false };
-    match name.strip_prefix('#') {
-        Some(number) => {
-            let digits = number.strip_prefix('x').unwrap_or(number);
-            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-        }
-        None => ["amp", "lt", "gt", "quot", "apos"].contains(&name),
-    }
 }
 
 fn document(root: Node<'_, '_>) -> Result<Document, MetadataError> {
@@ -381,7 +286,7 @@ fn extend(document: &mut Document, scope: &Scope, node: Node<'_, '_>, path: &str
             document.extensions.push(Extension { scope, element, attributes, text });
         }
     }
-    // As deep as LIMIT_DEPTH at most.
+    // As deep as the guard let through at most.
     for child in elements(node) {
         extend(document, scope, child, &element);
     }
@@ -462,4 +367,111 @@ fn time(node: Node<'_, '_>) -> Option<MetadataTime> {
 fn non_blank(text: String) -> Option<String> {
     let trimmed = text.trim();
     (!trimmed.is_empty()).then(|| trimmed.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: &str = "xmlns='urn:ietf:params:xml:ns:recording:1'";
+
+    fn recording(content: &str) -> Document {
+        read(format!("<recording {NAMESPACE}>{content}</recording>").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_mode_is_read_in_any_case_and_complete_without_a_word() {
+        assert_eq!(recording("<dataMode>Partial</dataMode>").mode, DataMode::Partial);
+        assert_eq!(recording("<datamode> partial </datamode>").mode, DataMode::Partial);
+        assert_eq!(recording("<datamode>complete</datamode>").mode, DataMode::Complete);
+        assert_eq!(recording("").mode, DataMode::Complete);
+    }
+
+    #[test]
+    fn an_address_of_record_is_read_wherever_it_stands() {
+        for participant in [
+            "<participant id='p'><nameID aor='sip:a@b'><name>Ana</name></nameID></participant>",
+            "<participant id='p'><nameID><aor>sip:a@b</aor><name>Ana</name></nameID></participant>",
+            "<participant id='p'><aor>sip:a@b</aor><name>Ana</name></participant>",
+            "<participant id='p' aor='sip:a@b'><name>Ana</name></participant>",
+            "<Participant PARTICIPANT_ID='p'><NameID AOR='sip:a@b'>Ana</NameID></Participant>",
+        ] {
+            let document = recording(participant);
+            let found = &document.participants[0];
+            assert_eq!(found.id, ParticipantId("p".into()), "{participant}");
+            assert_eq!(
+                (found.aor(), found.name()),
+                (Some("sip:a@b"), Some("Ana")),
+                "{participant}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_names_of_one_participant_are_all_kept() {
+        let document = recording(
+            "<participant id='p'><nameID aor='tel:+1555'/><nameID aor='sip:a@b'><name>Ana</name>\
+             </nameID></participant>",
+        );
+        let participant = &document.participants[0];
+        assert_eq!(participant.names.len(), 2);
+        assert_eq!((participant.aor(), participant.name()), (Some("tel:+1555"), Some("Ana")));
+    }
+
+    #[test]
+    fn a_participant_without_an_id_is_not_left_out() {
+        let document = recording("<participant><aor>1</aor></participant><participant/>");
+        assert_eq!(document.participants.len(), 2);
+        assert_ne!(document.participants[0].id, document.participants[1].id);
+    }
+
+    #[test]
+    fn prefixed_and_unprefixed_elements_are_the_same() {
+        let prefixed = "<t:recording xmlns:t='urn:ietf:params:xml:ns:recording'>\
+                        <t:stream t:stream_id='s'><t:label>7</t:label></t:stream></t:recording>";
+        let document = read(prefixed.as_bytes()).unwrap();
+        assert_eq!(document.streams[0].label, Some(Label("7".into())));
+        assert_eq!(document.streams[0].id, StreamId("s".into()));
+    }
+
+    #[test]
+    fn a_stray_ampersand_and_an_undeclared_prefix_cost_nothing() {
+        let document = recording(
+            "<participant id='p'><nameID aor='sip:a@b'><name>Ana & Co &nbsp;</name></nameID>\
+             <ac:note>x</ac:note><zz:note zz:y='1'/></participant>",
+        );
+        assert_eq!(document.participants[0].name(), Some("Ana & Co &nbsp;"));
+        assert_eq!(document.extensions.len(), 2);
+    }
+
+    #[test]
+    fn a_document_type_and_its_entities_are_refused() {
+        let bomb =
+            "<!DOCTYPE r [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]><recording>&b;</recording>";
+        assert_eq!(read(bomb.as_bytes()), Err(MetadataError::DocumentType));
+        let external = "<!DOCTYPE r SYSTEM 'file:///etc/passwd'><recording/>";
+        assert_eq!(read(external.as_bytes()), Err(MetadataError::DocumentType));
+    }
+
+    #[test]
+    fn what_is_no_metadata_is_an_error_that_says_so() {
+        let error = |text: &str| read(text.as_bytes()).unwrap_err();
+        assert!(matches!(error(""), MetadataError::NotXml { .. }));
+        assert!(matches!(error("v=0"), MetadataError::NotXml { .. }));
+        assert!(matches!(error("<recording><session></recording>"), MetadataError::NotXml { .. }));
+        let root = "requestsnapshot".to_owned();
+        assert_eq!(error("<requestsnapshot/>"), MetadataError::NotMetadata { root });
+        assert!(matches!(error(&"<a>".repeat(5000)), MetadataError::TooDeep { .. }));
+        assert!(matches!(error(&" ".repeat(300_000)), MetadataError::TooLarge { .. }));
+    }
+
+    #[test]
+    fn ids_of_the_call_are_found_in_vendors_elements_but_not_everywhere() {
+        let document = recording(
+            "<session id='cs'><x xmlns='v'><AvayaUCID>U1;encoding=hex</AvayaUCID><gcid>G1</gcid>\
+             <extTrackingID>E1</extTrackingID><userID>ana</userID><call-id>C1</call-id></x></session>",
+        );
+        let ids: Vec<_> = document.call_ids.iter().map(String::as_str).collect();
+        assert_eq!(ids, ["C1", "E1", "G1", "U1", "cs"]);
+    }
 }
