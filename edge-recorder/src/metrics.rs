@@ -1,0 +1,167 @@
+//! Prometheus metrics. Their names are promised to operators: add, never rename.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use model::WallTime;
+
+use crate::journal::{Positions, Reached, SyncObserver};
+
+const SYNC_SECONDS: &str = "linekeeper_journal_sync_seconds";
+
+/// A sync took 2 to 10 ms at the median and up to 0.8 s at worst where we measured.
+const SYNC_BUCKETS_SECONDS: [f64; 10] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// Renders all metrics of this process. Several recorders in one process share them.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let handle = HANDLE.get_or_init(|| {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(SYNC_SECONDS.to_owned()), &SYNC_BUCKETS_SECONDS)
+            .expect("the list of buckets is not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        // Somebody else's recorder is in place only if the process that embeds us installed one;
+        // then ours stays empty and theirs has everything.
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another metrics recorder is installed, /metrics will be empty");
+        }
+        describe();
+        handle
+    });
+    handle.clone()
+}
+
+fn describe() {
+    describe_gauge!(
+        "linekeeper_position_seconds",
+        "Unix time of the newest packet that is received, synced, stored, announced; now, when idle"
+    );
+    describe_gauge!(
+        "linekeeper_oldest_unstored_seconds",
+        "Age of the oldest audio that only this machine has"
+    );
+    describe_gauge!("linekeeper_calls_active", "Recording sessions in progress");
+    describe_counter!("linekeeper_calls_total", "Recording sessions accepted");
+    describe_counter!("linekeeper_calls_refused_total", "Recording sessions refused, by reason");
+    describe_counter!("linekeeper_rtp_packets_total", "RTP packets recorded");
+    describe_counter!(
+        "linekeeper_rtp_lost_packets_total",
+        "RTP packets that were sent, by their sequence numbers, and did not come"
+    );
+    describe_counter!(
+        "linekeeper_rtp_rejected_packets_total",
+        "Packets on RTP ports that were not recorded, by reason"
+    );
+    describe_counter!(
+        "linekeeper_rtp_kernel_dropped_packets_total",
+        "Packets that the kernel dropped because a socket's buffer was full"
+    );
+    describe_counter!(
+        "linekeeper_journal_dropped_packets_total",
+        "Packets lost because the journal's buffer was full"
+    );
+    describe_counter!(
+        "linekeeper_capture_stalled_sweeps_total",
+        "Visits of the RTP sockets left out because the recorder took nothing"
+    );
+    describe_histogram!(SYNC_SECONDS, "Time that a sync of the journal took");
+    describe_counter!("linekeeper_journal_sync_errors_total", "Syncs of the journal that failed");
+    // Counters that are absent until something goes wrong cannot be alarmed on.
+    for name in [
+        "linekeeper_rtp_packets_total",
+        "linekeeper_rtp_lost_packets_total",
+        "linekeeper_rtp_kernel_dropped_packets_total",
+        "linekeeper_journal_dropped_packets_total",
+        "linekeeper_journal_sync_errors_total",
+        "linekeeper_calls_total",
+    ] {
+        counter!(name).increment(0);
+    }
+}
+
+/// What the journal tells after each sync.
+pub fn sync_observer() -> SyncObserver {
+    Arc::new(|took: Duration, ok| {
+        histogram!(SYNC_SECONDS).record(took.as_secs_f64());
+        if !ok {
+            counter!("linekeeper_journal_sync_errors_total").increment(1);
+        }
+    })
+}
+
+/// The four positions as times.
+pub fn tell_positions(positions: &Positions, now: WallTime) {
+    let each = [
+        ("received", positions.received),
+        ("synced", positions.synced),
+        ("stored", positions.stored),
+        ("announced", positions.announced),
+    ];
+    for (name, reached) in each {
+        let newest = positions.newest_packet_or_now(reached, now);
+        gauge!("linekeeper_position_seconds", "position" => name).set(seconds(newest));
+    }
+    gauge!("linekeeper_oldest_unstored_seconds")
+        .set(oldest_unstored_ms(positions.received, positions.stored, now) as f64 / 1_000.0);
+}
+
+/// What is not stored is newer than the newest that is.
+fn oldest_unstored_ms(received: Reached, stored: Reached, now: WallTime) -> u64 {
+    match (received.newest_packet, stored.newest_packet) {
+        (None, _) => 0,
+        (Some(received), Some(stored)) if received <= stored => 0,
+        (Some(_), Some(stored)) => now.ms_since(stored),
+        (Some(received), None) => now.ms_since(received),
+    }
+}
+
+fn seconds(time: WallTime) -> f64 {
+    time.unix_ms() as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Position;
+
+    use super::*;
+
+    fn reached(newest_packet_ms: Option<i64>) -> Reached {
+        Reached {
+            position: Position(1),
+            newest_packet: newest_packet_ms.map(WallTime::from_unix_ms),
+        }
+    }
+
+    #[test]
+    fn nothing_is_unstored_when_all_is_stored_or_nothing_came() {
+        let now = WallTime::from_unix_ms(10_000);
+        assert_eq!(oldest_unstored_ms(reached(None), reached(None), now), 0);
+        assert_eq!(oldest_unstored_ms(reached(Some(5)), reached(Some(5)), now), 0);
+        assert_eq!(oldest_unstored_ms(reached(Some(9_000)), reached(Some(4_000)), now), 6_000);
+    }
+
+    #[test]
+    fn every_promised_name_is_rendered() {
+        let handle = install();
+        let now = WallTime::from_unix_ms(1_700_000_000_500);
+        tell_positions(&Positions::default(), now);
+        sync_observer()(Duration::from_millis(3), true);
+        gauge!("linekeeper_calls_active").set(0.0);
+        let text = handle.render();
+        for name in [
+            "linekeeper_position_seconds{position=\"received\"} 1700000000.5",
+            "linekeeper_position_seconds{position=\"announced\"}",
+            "linekeeper_calls_active ",
+            "linekeeper_rtp_packets_total ",
+            "linekeeper_rtp_lost_packets_total ",
+            "linekeeper_journal_sync_seconds_bucket",
+            "linekeeper_oldest_unstored_seconds ",
+        ] {
+            assert!(text.contains(name), "{name} is not in:\n{text}");
+        }
+    }
+}

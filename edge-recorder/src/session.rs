@@ -1,0 +1,422 @@
+//! Protocol events become recordings: the only module that knows `siprec` and `model`.
+//!
+//! Promises, each a test:
+//!
+//! - A call is answered only when its start, its key and its dialog are in the journal's buffer
+//!   and its ports are bound.
+//! - A call that cannot be kept is refused at once with 503, so that its SRC tries another
+//!   recorder; it is never answered and lost.
+//! - What arrived before the end of a call is in the journal before the end is.
+//! - What is odd about a call is a flag on its recording and no reason to refuse it.
+//!
+//! ```text
+//! Offered ─► ports, ids, journal: Started, Key ─► accept ─► Media ─► journal: Streams, Mark(hold)
+//! Changed ─► journal: Dialog            Metadata ─► journal: Metadata, one per recording
+//! packets ─► journal: Packets           Ended ─► capture closes ─► journal: Ended
+//! ```
+
+mod call;
+mod commands;
+mod facts;
+mod offers;
+mod resume;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use model::command::CommandBody;
+use model::recording::flag;
+use model::{EventBody, RecordingId, SessionId, TenantId};
+use siprec::metadata::MetadataError;
+use siprec::{Accepting, EndReason, Event, NegotiatedStream, SessionKey, Snapshot, Srs};
+use tokio::sync::{oneshot, watch};
+
+use crate::capture::ports::PortPool;
+use crate::capture::{Capture, Order, Swept};
+use crate::config::Network;
+use crate::drain::{Shutdown, Wish};
+use crate::health::{Health, Unable};
+use crate::journal::{AppendError, AppendRecord, JournalHandle, Moment, SessionTag};
+use crate::policy::Policy;
+use crate::route::Routes;
+use call::Call;
+use facts::Change;
+
+/// Without packets for this long on a stream that should have some, we ask the SRC whether the
+/// call still exists. Some never say BYE, and have no session timer.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+
+/// What the recording half is asked to do by others.
+#[derive(Debug)]
+pub enum Control {
+    Command { body: CommandBody, answer: oneshot::Sender<Result<(), String>> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    GoOn,
+    Stop,
+}
+
+/// What the recorder is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub tenant: TenantId,
+    pub trunks: Vec<Network>,
+    pub retry_after_secs: u32,
+    /// What SDP answers name, when it is not where the sockets are bound.
+    pub rtp_address: Option<IpAddr>,
+}
+
+/// The parts that a recorder works with.
+pub struct Parts {
+    pub journal: JournalHandle,
+    pub capture: Capture,
+    pub ports: PortPool,
+    pub routes: Routes,
+    pub policy: watch::Receiver<Option<Policy>>,
+    pub health: Health,
+    pub shutdown: Shutdown,
+}
+
+pub struct Recorder {
+    settings: Settings,
+    parts: Parts,
+    calls: HashMap<SessionKey, Call>,
+    keys: HashMap<SessionId, SessionKey>,
+    /// Over, but for what is still in their sockets.
+    ending: HashMap<SessionId, Ending>,
+    /// Ends that the journal had no room for. Losing one would lose a call.
+    unwritten: VecDeque<(SessionTag, Moment, AppendRecord)>,
+    accepting: Option<bool>,
+    journal_full: bool,
+}
+
+struct Ending {
+    call: Call,
+    at: Moment,
+    reason: &'static str,
+}
+
+impl Recorder {
+    pub fn new(settings: Settings, parts: Parts) -> Self {
+        Self {
+            settings,
+            parts,
+            calls: HashMap::new(),
+            keys: HashMap::new(),
+            ending: HashMap::new(),
+            unwritten: VecDeque::new(),
+            accepting: None,
+            journal_full: false,
+        }
+    }
+
+    /// Takes one protocol event. Offers are answered before this returns.
+    pub fn event(&mut self, now: Instant, srs: &mut Srs, event: Event) {
+        match event {
+            Event::Offered { key, invite, offer } => self.offered(now, srs, key, invite, &offer),
+            Event::Reoffered { key, offer } => self.reoffered(now, srs, key, &offer),
+            Event::Media { key, streams } => self.media(key, streams),
+            Event::Metadata { key, document, content_type, view } => {
+                self.metadata(key, document, content_type, view);
+            }
+            Event::Changed { key } => self.save_dialog(srs, key),
+            Event::Established { key } => {
+                if let Some(call) = self.calls.get(&key) {
+                    tracing::debug!(session = %call.session(), "acknowledged");
+                }
+            }
+            Event::Info { key, content_type, body } => {
+                if let Some(call) = self.calls.get(&key) {
+                    let session = call.session();
+                    tracing::debug!(%session, content_type, bytes = body.len(), "INFO not used");
+                }
+            }
+            Event::Ended { key, reason } => self.ended(key, reason),
+        }
+    }
+
+    /// The streams as negotiated: what to record from now on.
+    fn media(&mut self, key: SessionKey, streams: Vec<NegotiatedStream>) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let session = call.session();
+        let at = Moment::now();
+        for stream in &streams {
+            let Ok(index) = u16::try_from(stream.index) else { continue };
+            if stream.removed {
+                if call.story.streams.remove(&index).is_some() {
+                    self.parts.capture.order(Order::CloseStream { session, stream: index });
+                }
+            } else {
+                let offered = stream.remote;
+                self.parts.capture.order(Order::Source { session, stream: index, offered });
+            }
+        }
+        call.negotiated = streams;
+        let mut written = call.streams(&self.parts.journal, at).map(|_| ());
+        written = written.and(call.mark_holds(&self.parts.journal, at));
+        self.journaled(session, "streams", written);
+        self.apply_pause(key);
+    }
+
+    fn metadata(
+        &mut self,
+        key: SessionKey,
+        document: Vec<u8>,
+        content_type: String,
+        view: Result<Snapshot, MetadataError>,
+    ) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let session = call.session();
+        let at = Moment::now();
+        call.story.metadata_seen = true;
+        let mut changes = Vec::new();
+        match view {
+            Ok(snapshot) => {
+                changes = call.story.communications.update(session, &snapshot);
+                call.story.snapshot = snapshot;
+            }
+            Err(error) => {
+                tracing::warn!(%session, %error, "metadata kept but not understood");
+                call.story.flags.insert(flag::METADATA_ERROR.to_owned());
+            }
+        }
+        let began: Vec<_> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Began(recording) => Some(*recording),
+                Change::Ended(_) => None,
+            })
+            .collect();
+        let mut written = Ok(());
+        for recording in began {
+            written = written.and(begin(call, &self.parts.journal, at, recording, Vec::new()));
+        }
+        for recording in call.recordings() {
+            let document = segment::Document {
+                received_wall_ms: at.wall().unix_ms(),
+                content_type: content_type.clone(),
+                bytes: document.clone(),
+            };
+            let journal = &self.parts.journal;
+            written = written.and(call.metadata(journal, at, recording, document).map(|_| ()));
+        }
+        for change in changes {
+            if let Change::Ended(recording) = change {
+                self.unwritten.push_back(call.end_record(at, recording, "bye", false));
+                tracing::info!(%session, %recording, "recording ended");
+            }
+        }
+        self.journaled(session, "metadata", written);
+        self.write_ends();
+    }
+
+    /// Writes down what a restart needs. Called before what follows from the change is sent.
+    fn save_dialog(&mut self, srs: &Srs, key: SessionKey) {
+        let (Some(call), Some(dialog)) = (self.calls.get(&key), srs.dialog_state(key)) else {
+            return;
+        };
+        let session = call.session();
+        let saved = call::Saved { version: call::SAVED_VERSION, dialog, story: call.story.clone() };
+        let plain = match serde_json::to_vec(&saved) {
+            Ok(plain) => plain,
+            Err(error) => {
+                tracing::error!(%session, %error, "dialog not saved: a restart would end the call");
+                return;
+            }
+        };
+        let written =
+            self.parts.journal.append(&call.tag, Moment::now(), AppendRecord::Dialog { plain });
+        self.journaled(session, "dialog", written.map(|_| ()));
+    }
+
+    fn ended(&mut self, key: SessionKey, reason: EndReason) {
+        let Some(mut call) = self.calls.remove(&key) else { return };
+        let session = call.session();
+        self.keys.remove(&session);
+        if !call.story.metadata_seen {
+            call.story.flags.insert(flag::NO_METADATA.to_owned());
+        }
+        if reason == EndReason::NoAck {
+            call.story.flags.insert(flag::NO_ACK.to_owned());
+        }
+        let reason = reason_text(reason);
+        tracing::info!(%session, reason, "session ended");
+        self.parts.capture.order(Order::Close { session });
+        self.ending.insert(session, Ending { call, at: Moment::now(), reason });
+        self.tell_calls();
+    }
+
+    /// Journals what capture found, and ends the calls whose sockets are empty and closed.
+    pub fn swept(&mut self, swept: Swept) {
+        let now = Moment::now();
+        let mut lost = 0;
+        for batch in swept.batches {
+            let live = self.keys.get(&batch.session).and_then(|key| self.calls.get_mut(key));
+            let ending = self.ending.get_mut(&batch.session).map(|ending| &mut ending.call);
+            // Capture knows no session that we did not open, and closes it before we forget it.
+            let Some(call) = live.or(ending) else { continue };
+            if let Err((count, error)) = call.packets(&self.parts.journal, now, batch.packets) {
+                lost += count;
+                if !self.journal_full {
+                    tracing::error!(session = %batch.session, %error, "audio is being lost");
+                }
+            }
+        }
+        if lost > 0 {
+            counter!("linekeeper_journal_dropped_packets_total").increment(lost as u64);
+        } else if self.journal_full {
+            tracing::warn!("the journal takes packets again");
+        }
+        self.journal_full = lost > 0;
+        for closed in swept.closed {
+            for port in closed.ports {
+                self.parts.ports.release(port, Instant::now());
+            }
+            if closed.whole_session
+                && let Some(ending) = self.ending.remove(&closed.session)
+            {
+                self.write_end(ending);
+            }
+        }
+    }
+
+    fn write_end(&mut self, ending: Ending) {
+        let Ending { call, at, reason } = ending;
+        // The first recording last, because its end ends the session.
+        let first = call.session().first_recording();
+        for recording in call.recordings().into_iter().filter(|recording| *recording != first) {
+            self.unwritten.push_back(call.end_record(at, recording, reason, false));
+        }
+        self.unwritten.push_back(call.end_record(at, first, reason, true));
+        self.write_ends();
+    }
+
+    fn write_ends(&mut self) {
+        while let Some((tag, at, record)) = self.unwritten.pop_front() {
+            if let Err(error) = self.parts.journal.append(&tag, at, record.clone()) {
+                tracing::error!(recording = %tag.recording, %error, "end not journaled, will retry");
+                self.unwritten.push_front((tag, at, record));
+                return;
+            }
+        }
+    }
+
+    /// Looks after everything that no input causes.
+    pub fn tick(&mut self, now: Instant, srs: &mut Srs) -> Flow {
+        let unable = self.unable();
+        let accepting = unable.is_none();
+        if self.parts.health.set(unable.clone()) {
+            match &unable {
+                Some(why) => tracing::warn!(%why, "new calls are refused"),
+                None => tracing::info!("new calls are accepted"),
+            }
+        }
+        if self.accepting != Some(accepting) {
+            self.accepting = Some(accepting);
+            srs.set_accepting(if accepting {
+                Accepting::Yes
+            } else {
+                Accepting::No { retry_after_secs: self.settings.retry_after_secs }
+            });
+        }
+        if !self.unwritten.is_empty() {
+            self.write_ends();
+        }
+        self.probe_silent_calls(now, srs);
+        self.tell_calls();
+        match self.parts.shutdown.wish() {
+            Wish::GoOn => Flow::GoOn,
+            Wish::Now => Flow::Stop,
+            Wish::Drain { until } => {
+                let idle =
+                    self.calls.is_empty() && self.ending.is_empty() && self.unwritten.is_empty();
+                if idle || now >= until { Flow::Stop } else { Flow::GoOn }
+            }
+        }
+    }
+
+    /// Why a new call cannot be taken now.
+    fn unable(&self) -> Option<Unable> {
+        if self.parts.shutdown.is_draining() {
+            return Some(Unable::Draining);
+        }
+        if self.parts.policy.borrow().is_none() {
+            return Some(Unable::NoTenantKey { tenant: self.settings.tenant.clone() });
+        }
+        self.parts.journal.can_accept().err().map(Unable::Journal)
+    }
+
+    fn probe_silent_calls(&mut self, now: Instant, srs: &mut Srs) {
+        for call in self.calls.values_mut() {
+            let on_hold = call.story.held.len() >= call.story.streams.len();
+            let paused = !call.story.paused.is_empty();
+            if !on_hold && !paused && now.saturating_duration_since(call.last_heard) >= PROBE_AFTER
+            {
+                tracing::warn!(session = %call.session(), "no audio, asking whether it still exists");
+                call.last_heard = now;
+                srs.probe(now, call.key);
+            }
+        }
+    }
+
+    fn tell_calls(&self) {
+        gauge!("linekeeper_calls_active").set(self.calls.len() as f64);
+    }
+
+    fn journaled(&self, session: SessionId, what: &str, written: Result<(), AppendError>) {
+        if let Err(error) = written {
+            tracing::error!(%session, what, %error, "not journaled");
+        }
+    }
+
+    /// Ends capture, which delivers what has arrived. Take all of it, then [`Self::finish`].
+    pub fn stop_capture(&mut self) {
+        self.parts.capture.stop();
+    }
+
+    /// Writes the ends that came with the shutdown. Calls in progress stay as they are: the next
+    /// start goes on with them. Returns how many.
+    pub fn finish(mut self) -> usize {
+        let ending: Vec<_> = self.ending.drain().map(|(_, ending)| ending).collect();
+        for ending in ending {
+            self.write_end(ending);
+        }
+        self.calls.len()
+    }
+}
+
+/// A recording begins within a session.
+fn begin(
+    call: &mut Call,
+    journal: &JournalHandle,
+    at: Moment,
+    recording: RecordingId,
+    call_ids: Vec<String>,
+) -> Result<(), AppendError> {
+    let event = EventBody::Started {
+        tenant: call.tag.tenant.clone(),
+        recording,
+        session: call.session(),
+        call_ids,
+        flags: call.story.flags.clone(),
+    };
+    call.started(journal, at, recording, false, Some(event))?;
+    tracing::info!(session = %call.session(), %recording, "recording started");
+    Ok(())
+}
+
+fn reason_text(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Bye => "bye",
+        EndReason::Cancelled => "cancelled",
+        EndReason::NoAck => "no_ack",
+        EndReason::HungUp => "stopped",
+        EndReason::Timeout => "timeout",
+        EndReason::Gone => "gone",
+        EndReason::Refused => "refused",
+    }
+}

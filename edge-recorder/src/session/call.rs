@@ -1,0 +1,411 @@
+//! One recording session in progress: what it records, and how it writes that into the journal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use model::recording::MarkKind;
+use model::{EventBody, Position, RecordingId, SessionId, WallTime};
+use segment::{
+    Body, Direction, EndedBody, Format, Packet, SealedMark, Sealer, SessionRecord, StartedBody,
+    StreamInfo,
+};
+use serde::{Deserialize, Serialize};
+use siprec::{NegotiatedStream, SessionKey, Snapshot};
+
+use super::facts::Communications;
+use crate::journal::{
+    AppendError, AppendRecord, JournalHandle, Moment, SealedKind, SessionTag, boot_id,
+};
+
+/// Packets of one record. A commit of an ordinary call has 2 kB; a flood must not make one record
+/// that is larger than a journal takes.
+const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// What has to survive a restart, beside the SIP dialog. Journaled sealed under the local key.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Story {
+    /// By index of the m-line.
+    pub streams: BTreeMap<u16, StreamPorts>,
+    pub communications: Communications,
+    pub snapshot: Snapshot,
+    pub metadata_seen: bool,
+    /// What was odd so far; told again with the end.
+    pub flags: BTreeSet<String>,
+    /// Headers of the INVITE by which the call can be found.
+    pub headers: Vec<(String, String)>,
+    pub paused: BTreeSet<RecordingId>,
+    /// m-lines that are on hold.
+    pub held: BTreeSet<u16>,
+}
+
+/// Where a stream is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamPorts {
+    /// The even port.
+    pub port: u16,
+    /// What our SDP answer names.
+    pub advertised: SocketAddr,
+}
+
+/// A snapshot that the journal keeps for the next start.
+#[derive(Serialize, Deserialize)]
+pub struct Saved {
+    pub version: u8,
+    pub dialog: siprec::DialogState,
+    pub story: Story,
+}
+
+pub const SAVED_VERSION: u8 = 1;
+
+pub struct Call {
+    pub key: SessionKey,
+    pub tag: SessionTag,
+    pub story: Story,
+    pub negotiated: Vec<NegotiatedStream>,
+    /// When each recording began, on the boot clock of this boot; before it, when the machine
+    /// was started anew during the call.
+    pub began_boot_ns: BTreeMap<RecordingId, i64>,
+    pub last_heard: Instant,
+    sealer: Sealer,
+}
+
+impl Call {
+    pub fn new(key: SessionKey, tag: SessionTag, sealer: Sealer, story: Story) -> Self {
+        Self {
+            key,
+            tag,
+            story,
+            negotiated: Vec::new(),
+            began_boot_ns: BTreeMap::new(),
+            last_heard: Instant::now(),
+            sealer,
+        }
+    }
+
+    pub fn session(&self) -> SessionId {
+        self.tag.session
+    }
+
+    pub fn tag_of(&self, recording: RecordingId) -> SessionTag {
+        SessionTag { recording, ..self.tag.clone() }
+    }
+
+    /// Recordings of this session that have not ended.
+    pub fn recordings(&self) -> Vec<RecordingId> {
+        let first = self.tag.session.first_recording();
+        std::iter::once(first).chain(self.story.communications.further()).collect()
+    }
+
+    /// A recording begins, or goes on in this process. Told to the cloud when `event` is.
+    pub fn started(
+        &mut self,
+        journal: &JournalHandle,
+        at: Moment,
+        recording: RecordingId,
+        resumed: bool,
+        event: Option<EventBody>,
+    ) -> Result<Position, AppendError> {
+        let body = StartedBody {
+            recording,
+            session: self.tag.session,
+            tenant: self.tag.tenant.clone(),
+            wall_ms: at.wall().unix_ms(),
+            boot_ns: at.boot_ns,
+            boot_id: boot_id(),
+            epoch: journal.epoch(),
+            resumed,
+        };
+        let body = SessionRecord::started(Position(0), &body).bytes;
+        let record = AppendRecord::Started { body, event };
+        let position = journal.append(&self.tag_of(recording), at, record)?;
+        let began = i64::try_from(at.boot_ns).unwrap_or(i64::MAX);
+        self.began_boot_ns.entry(recording).or_insert(began);
+        Ok(position)
+    }
+
+    /// The end of one recording, as a record that can be written later if the journal is full.
+    pub fn end_record(
+        &self,
+        at: Moment,
+        recording: RecordingId,
+        reason: &str,
+        session_over: bool,
+    ) -> (SessionTag, Moment, AppendRecord) {
+        let body = EndedBody {
+            recording,
+            wall_ms: at.wall().unix_ms(),
+            boot_ns: at.boot_ns,
+            reason: reason.to_owned(),
+        };
+        let event = EventBody::Ended {
+            tenant: self.tag.tenant.clone(),
+            recording,
+            reason: reason.to_owned(),
+            duration_ms: self.duration_ms(recording, at),
+            flags: self.story.flags.clone(),
+        };
+        let record = AppendRecord::Ended {
+            body: SessionRecord::ended(Position(0), &body).bytes,
+            event: Some(event),
+            session_over,
+        };
+        (self.tag_of(recording), at, record)
+    }
+
+    fn duration_ms(&self, recording: RecordingId, at: Moment) -> u64 {
+        let now = i64::try_from(at.boot_ns).unwrap_or(i64::MAX);
+        let began = self.began_boot_ns.get(&recording).copied().unwrap_or(now);
+        u64::try_from(now.saturating_sub(began) / 1_000_000).unwrap_or(0)
+    }
+
+    /// Packets as they came. Returns how many could not be journaled, and why.
+    pub fn packets(
+        &mut self,
+        journal: &JournalHandle,
+        now: Moment,
+        mut packets: Vec<Packet>,
+    ) -> Result<(), (usize, AppendError)> {
+        packets.sort_by_key(|packet| packet.arrival_boot_ns);
+        self.last_heard = Instant::now();
+        let mut refused = Ok(());
+        while !packets.is_empty() {
+            let rest = packets.split_off(fitting(&packets));
+            let count = packets.len();
+            let newest = packets.last().map_or(now.boot_ns, |packet| packet.arrival_boot_ns);
+            let at = at_boot_ns(now, newest);
+            let body = Body::Packets(packets);
+            if let Err(error) = self.seal(journal, at, SealedKind::Packets, None, &body) {
+                let before = refused.err().map_or(0, |(count, _)| count);
+                refused = Err((before + count, error));
+            }
+            packets = rest;
+        }
+        refused
+    }
+
+    /// What was negotiated, effective from now.
+    pub fn streams(
+        &mut self,
+        journal: &JournalHandle,
+        at: Moment,
+    ) -> Result<Position, AppendError> {
+        let body = Body::Streams(self.negotiated.iter().map(stream_info).collect());
+        self.seal(journal, at, SealedKind::Streams, None, &body)
+    }
+
+    /// A metadata document for one recording.
+    pub fn metadata(
+        &mut self,
+        journal: &JournalHandle,
+        at: Moment,
+        recording: RecordingId,
+        document: segment::Document,
+    ) -> Result<Position, AppendError> {
+        let story = &self.story;
+        let facts = story.communications.facts(
+            self.tag.session,
+            recording,
+            &story.snapshot,
+            &story.headers,
+        );
+        let text = std::str::from_utf8(&document.bytes).ok();
+        let event = EventBody::Metadata {
+            tenant: self.tag.tenant.clone(),
+            recording,
+            facts,
+            flags: story.flags.clone(),
+            document: text
+                .filter(|text| text.len() <= model::event::MAX_DOCUMENT_BYTES)
+                .map(str::to_owned),
+        };
+        let tag = self.tag_of(recording);
+        let body = Body::Metadata(document);
+        let sealer = &mut self.sealer;
+        journal.append_sealed(&tag, at, SealedKind::Metadata, Some(event), |position| {
+            sealer.seal(position, &body)
+        })
+    }
+
+    /// Something to show on the time line of one recording.
+    pub fn mark(
+        &mut self,
+        journal: &JournalHandle,
+        at: Moment,
+        recording: RecordingId,
+        mark: SealedMark,
+    ) -> Result<Position, AppendError> {
+        let event = EventBody::Mark {
+            tenant: self.tag.tenant.clone(),
+            recording,
+            mark: mark.kind,
+            label: mark.label.clone(),
+            begins: mark.begins,
+            detail: mark.detail.clone(),
+        };
+        let tag = self.tag_of(recording);
+        let body = Body::Mark(mark);
+        let sealer = &mut self.sealer;
+        journal.append_sealed(&tag, at, SealedKind::Mark, Some(event), |position| {
+            sealer.seal(position, &body)
+        })
+    }
+
+    /// Marks begin or end of hold on the streams whose direction changed.
+    pub fn mark_holds(&mut self, journal: &JournalHandle, at: Moment) -> Result<(), AppendError> {
+        let mut held = BTreeSet::new();
+        let mut labels = BTreeMap::new();
+        for stream in self.negotiated.iter().filter(|stream| !stream.removed) {
+            let Ok(index) = u16::try_from(stream.index) else { continue };
+            labels.insert(index, stream.label.clone());
+            if stream.direction == siprec::Direction::Inactive {
+                held.insert(index);
+            }
+        }
+        let before = std::mem::replace(&mut self.story.held, held.clone());
+        for index in before.symmetric_difference(&held) {
+            let label = labels.get(index).cloned().flatten();
+            let begins = held.contains(index);
+            for recording in self.recordings() {
+                if self.has_stream(recording, label.as_deref()) {
+                    let mark = SealedMark {
+                        kind: MarkKind::Hold,
+                        label: label.clone(),
+                        begins,
+                        detail: None,
+                    };
+                    self.mark(journal, at, recording, mark)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn has_stream(&self, recording: RecordingId, label: Option<&str>) -> bool {
+        let story = &self.story;
+        story.communications.has_stream(self.tag.session, recording, &story.snapshot, label)
+    }
+
+    /// m-lines that must not be recorded, because a recording that they belong to is paused. Where
+    /// two recordings share a stream, the one that may not be heard decides.
+    pub fn paused_streams(&self) -> BTreeSet<u16> {
+        self.story
+            .streams
+            .keys()
+            .copied()
+            .filter(|index| {
+                let label = self
+                    .negotiated
+                    .iter()
+                    .find(|stream| stream.index == usize::from(*index))
+                    .and_then(|stream| stream.label.as_deref());
+                self.story.paused.iter().any(|recording| self.has_stream(*recording, label))
+            })
+            .collect()
+    }
+
+    pub fn seal(
+        &mut self,
+        journal: &JournalHandle,
+        at: Moment,
+        kind: SealedKind,
+        event: Option<EventBody>,
+        body: &Body,
+    ) -> Result<Position, AppendError> {
+        let sealer = &mut self.sealer;
+        journal.append_sealed(&self.tag, at, kind, event, |position| sealer.seal(position, body))
+    }
+}
+
+/// How many packets make the next record: as many as fit, at least one.
+fn fitting(packets: &[Packet]) -> usize {
+    let mut bytes = 0;
+    let many = packets
+        .iter()
+        .take_while(|packet| {
+            bytes += packet.datagram.len() + 64;
+            bytes <= MAX_RECORD_BYTES
+        })
+        .count();
+    many.max(1)
+}
+
+/// Both clocks at a moment of which the boot time is known, given both clocks now.
+pub fn at_boot_ns(now: Moment, boot_ns: u64) -> Moment {
+    let ago_ns = now.boot_ns.saturating_sub(boot_ns);
+    Moment { wall_ns: now.wall_ns.saturating_sub(ago_ns), boot_ns: boot_ns.min(now.boot_ns) }
+}
+
+/// Both clocks at a moment of which the wall time is known. The boot time is below zero, which is
+/// told as zero, for what happened before the machine was started.
+pub fn at_wall(now: Moment, wall: WallTime) -> Moment {
+    let ago_ns = now.wall().ms_since(wall).saturating_mul(1_000_000);
+    Moment {
+        wall_ns: now.wall_ns.saturating_sub(ago_ns),
+        boot_ns: now.boot_ns.saturating_sub(ago_ns),
+    }
+}
+
+fn stream_info(stream: &NegotiatedStream) -> StreamInfo {
+    StreamInfo {
+        index: u16::try_from(stream.index).unwrap_or(u16::MAX),
+        label: stream.label.clone(),
+        formats: stream
+            .formats
+            .iter()
+            .map(|format| Format {
+                payload_type: format.payload_type,
+                encoding: format.encoding.clone(),
+                clock_rate: format.clock_rate,
+                channels: format.channels,
+                fmtp: format.fmtp.clone(),
+            })
+            .collect(),
+        direction: match stream.direction {
+            siprec::Direction::SendRecv => Direction::SendRecv,
+            siprec::Direction::SendOnly => Direction::SendOnly,
+            siprec::Direction::RecvOnly => Direction::RecvOnly,
+            siprec::Direction::Inactive => Direction::Inactive,
+        },
+        removed: stream.removed,
+        remote: stream.remote,
+        local_port: stream.local.map_or(0, |local| local.port()),
+        // Encrypted streams are refused, so there are no keys to keep.
+        crypto: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_split_into_records_that_the_journal_takes() {
+        let packet = Packet {
+            stream: 0,
+            rtcp: false,
+            arrival_boot_ns: 0,
+            source: SocketAddr::from(([192, 0, 2, 1], 4000)),
+            datagram: vec![0; 2_000],
+        };
+        assert_eq!(fitting(&vec![packet.clone(); 10]), 10);
+        let many = fitting(&vec![packet.clone(); 2_000]);
+        assert!(many < 2_000 && many * 2_000 <= MAX_RECORD_BYTES);
+        let huge = Packet { datagram: vec![0; MAX_RECORD_BYTES], ..packet };
+        assert_eq!(fitting(&[huge.clone(), huge]), 1);
+    }
+
+    #[test]
+    fn a_moment_in_the_past_has_both_clocks() {
+        let now = Moment { wall_ns: 5_000_000_000, boot_ns: 2_000_000_000 };
+        assert_eq!(
+            at_boot_ns(now, 1_500_000_000),
+            Moment { wall_ns: 4_500_000_000, boot_ns: 1_500_000_000 }
+        );
+        assert_eq!(
+            at_wall(now, WallTime::from_unix_ms(4_000)),
+            Moment { wall_ns: 4_000_000_000, boot_ns: 1_000_000_000 }
+        );
+        assert_eq!(at_wall(now, WallTime::from_unix_ms(1_000)).boot_ns, 0);
+    }
+}

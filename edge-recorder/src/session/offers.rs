@@ -1,0 +1,254 @@
+//! Answers to offers: whether a call is taken, and on which ports.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use metrics::counter;
+use model::SessionId;
+use model::recording::flag;
+use segment::Sealer;
+use siprec::{InviteInfo, MediaAddress, Oddity, OfferedStream, Refusal, SessionKey, Srs};
+
+use super::call::{Call, Story, StreamPorts};
+use super::{Recorder, begin, facts};
+use crate::capture::Order;
+use crate::capture::ports::{PortError, PortPair};
+use crate::journal::{AppendRecord, Moment, SessionTag};
+
+/// Why a call is refused, as a metric's label; the answer follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    UnknownSource,
+    NothingUsable,
+    Unable,
+    NoPorts,
+    NoKey,
+    Journal,
+}
+
+impl Why {
+    fn label(self) -> &'static str {
+        match self {
+            Self::UnknownSource => "unknown_source",
+            Self::NothingUsable => "nothing_usable",
+            Self::Unable => "unable",
+            Self::NoPorts => "no_ports",
+            Self::NoKey => "no_key",
+            Self::Journal => "journal",
+        }
+    }
+
+    /// 503 makes the SRC try another recorder (RFC 3263 §4.3); the others would be refused there
+    /// as well.
+    fn refusal(self, retry_after_secs: u32) -> Refusal {
+        match self {
+            Self::UnknownSource => Refusal::Forbidden,
+            Self::NothingUsable => Refusal::NotAcceptable,
+            Self::Unable | Self::NoPorts | Self::NoKey | Self::Journal => {
+                Refusal::Busy { retry_after_secs }
+            }
+        }
+    }
+}
+
+impl Recorder {
+    pub(super) fn offered(
+        &mut self,
+        now: Instant,
+        srs: &mut Srs,
+        key: SessionKey,
+        invite: InviteInfo,
+        offer: &[OfferedStream],
+    ) {
+        match self.take_call(now, key, &invite, offer) {
+            Ok(media) => {
+                counter!("linekeeper_calls_total").increment(1);
+                self.tell_calls();
+                srs.accept(now, key, &media);
+            }
+            Err(why) => {
+                let peer = invite.peer;
+                tracing::warn!(call_id = invite.call_id, %peer, why = why.label(), "call refused");
+                counter!("linekeeper_calls_refused_total", "reason" => why.label()).increment(1);
+                srs.refuse(now, key, why.refusal(self.settings.retry_after_secs));
+            }
+        }
+    }
+
+    /// Everything that must be in place before the 200: ports, ids, key, journal.
+    fn take_call(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        invite: &InviteInfo,
+        offer: &[OfferedStream],
+    ) -> Result<Vec<Option<MediaAddress>>, Why> {
+        let trusted = self.settings.trunks.iter().any(|trunk| trunk.contains(invite.peer.ip()));
+        if !trusted && !self.settings.trunks.is_empty() {
+            return Err(Why::UnknownSource);
+        }
+        if let Some(unable) = self.unable() {
+            tracing::warn!(%unable, "no calls can be taken");
+            return Err(Why::Unable);
+        }
+        let wanted: Vec<&OfferedStream> = offer.iter().filter(|stream| wanted(stream)).collect();
+        if wanted.is_empty() {
+            return Err(Why::NothingUsable);
+        }
+        let tenant_key = self.parts.policy.borrow().as_ref().map(|policy| policy.tenant_key);
+        let session = new_session_id().ok_or(Why::NoKey)?;
+        let (sealer, sealed_key) =
+            Sealer::new(session, &tenant_key.ok_or(Why::NoKey)?).map_err(|error| {
+                tracing::error!(%error, "no data key could be made");
+                Why::NoKey
+            })?;
+        let pairs = self.open_pairs(now, &wanted).map_err(|error| {
+            tracing::error!(error = %error, "no RTP ports for a call");
+            Why::NoPorts
+        })?;
+
+        let mut story = Story { headers: invite.headers.clone(), ..Story::default() };
+        // Whether there is metadata is known when the call is over: it may come by UPDATE.
+        let odd = invite.oddities.iter().filter(|oddity| **oddity != Oddity::NoMetadata);
+        story.flags.extend(odd.map(|oddity| oddity.flag().to_owned()));
+        if !trusted {
+            story.flags.insert(flag::UNTRUSTED_SOURCE.to_owned());
+        }
+        let recording = session.first_recording();
+        let tag = SessionTag { session, recording, tenant: self.settings.tenant.clone() };
+        let mut call = Call::new(key, tag.clone(), sealer, story);
+        let at = Moment::now();
+        let ids = facts::call_ids(&invite.call_id, &invite.headers);
+        if let Err(error) = begin(&mut call, &self.parts.journal, at, recording, ids) {
+            tracing::error!(%error, "the start of a call was not journaled");
+            self.give_back(now, pairs);
+            return Err(Why::Journal);
+        }
+        let record = AppendRecord::Key { body: sealed_key.to_bytes() };
+        if let Err(error) = self.parts.journal.append(&tag, at, record) {
+            tracing::error!(%error, "the key of a call was not journaled");
+            self.give_back(now, pairs);
+            self.unwritten.push_back(call.end_record(at, recording, "refused", true));
+            return Err(Why::Journal);
+        }
+        let media = self.open_streams(&mut call, offer, invite.peer, pairs);
+        tracing::info!(
+            %session,
+            call_id = invite.call_id,
+            peer = %invite.peer,
+            streams = call.story.streams.len(),
+            "call accepted"
+        );
+        self.keys.insert(session, key);
+        self.calls.insert(key, call);
+        Ok(media)
+    }
+
+    /// The SRC changes the streams: those that we have keep their ports, new ones get some.
+    pub(super) fn reoffered(
+        &mut self,
+        now: Instant,
+        srs: &mut Srs,
+        key: SessionKey,
+        offer: &[OfferedStream],
+    ) {
+        let Some(mut call) = self.calls.remove(&key) else {
+            srs.refuse(now, key, Refusal::NotAcceptable);
+            return;
+        };
+        let new: Vec<&OfferedStream> = offer
+            .iter()
+            .filter(|stream| wanted(stream))
+            .filter(|stream| !has_ports(&call, stream))
+            .collect();
+        let pairs = self.open_pairs(now, &new).unwrap_or_else(|error| {
+            // The streams that there are go on; the new one is refused alone.
+            tracing::error!(session = %call.session(), error = %error, "no RTP ports for a stream");
+            BTreeMap::new()
+        });
+        // Where the SRC is, as far as we know: its media of before.
+        let peer = call.negotiated.iter().find_map(|stream| stream.remote);
+        let peer = peer.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let media = self.open_streams(&mut call, offer, peer, pairs);
+        self.calls.insert(key, call);
+        srs.accept(now, key, &media);
+    }
+
+    /// One pair per stream, or none for any.
+    fn open_pairs(
+        &mut self,
+        now: Instant,
+        streams: &[&OfferedStream],
+    ) -> Result<BTreeMap<usize, PortPair>, PortError> {
+        let mut pairs = BTreeMap::new();
+        for stream in streams {
+            match self.parts.ports.allocate(now) {
+                Ok(pair) => {
+                    pairs.insert(stream.index, pair);
+                }
+                Err(error) => {
+                    self.give_back(now, pairs);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn give_back(&mut self, now: Instant, pairs: BTreeMap<usize, PortPair>) {
+        for pair in pairs.into_values() {
+            let port = pair.port;
+            drop(pair);
+            self.parts.ports.release(port, now);
+        }
+    }
+
+    /// Hands new pairs to capture, and says per m-line where we receive it.
+    fn open_streams(
+        &mut self,
+        call: &mut Call,
+        offer: &[OfferedStream],
+        peer: SocketAddr,
+        mut pairs: BTreeMap<usize, PortPair>,
+    ) -> Vec<Option<MediaAddress>> {
+        let session = call.session();
+        let answer = offer.iter().map(|stream| {
+            if !wanted(stream) {
+                return None;
+            }
+            let index = u16::try_from(stream.index).ok()?;
+            if let Some(pair) = pairs.remove(&stream.index) {
+                let towards = stream.address.unwrap_or(peer).ip();
+                let host =
+                    self.settings.rtp_address.unwrap_or_else(|| self.parts.routes.towards(towards));
+                let advertised = SocketAddr::new(host, pair.port);
+                call.story.streams.insert(index, StreamPorts { port: pair.port, advertised });
+                self.parts.capture.order(Order::Open {
+                    session,
+                    stream: index,
+                    ports: pair,
+                    offered: stream.address,
+                });
+            }
+            call.story.streams.get(&index).map(|ports| MediaAddress { rtp: ports.advertised })
+        });
+        answer.collect()
+    }
+}
+
+fn wanted(stream: &OfferedStream) -> bool {
+    stream.usable && !stream.port_zero && u16::try_from(stream.index).is_ok()
+}
+
+fn has_ports(call: &Call, stream: &OfferedStream) -> bool {
+    u16::try_from(stream.index).is_ok_and(|index| call.story.streams.contains_key(&index))
+}
+
+/// `None` when the operating system has no random bytes.
+fn new_session_id() -> Option<SessionId> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).ok()?;
+    let unix_ms = u64::try_from(Moment::now().wall().unix_ms()).unwrap_or(0);
+    Some(SessionId::at(unix_ms, random))
+}

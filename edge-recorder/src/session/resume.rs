@@ -1,0 +1,148 @@
+//! Goes on with the calls of the process before this one.
+//!
+//! A restart is not the end of a call: the SRC goes on sending to the same ports and knows
+//! nothing of it. The dialog, the ports and the story come from the journal; the data key is new,
+//! because the old one was known to the old process only; the time between is marked as a gap.
+
+use std::time::Instant;
+
+use model::recording::{MarkKind, flag};
+use segment::{SealedMark, Sealer};
+use siprec::Srs;
+
+use super::Recorder;
+use super::call::{Call, SAVED_VERSION, Saved, Story, at_wall};
+use crate::capture::Order;
+use crate::journal::{AppendError, AppendRecord, LiveSession, Moment, SessionTag};
+
+impl Recorder {
+    /// Goes on with `live`. To be called before the first input, while the policy is known.
+    pub fn resume(&mut self, now: Instant, srs: &mut Srs, live: Vec<LiveSession>) {
+        for session in live {
+            let id = session.session;
+            match self.resume_one(now, srs, session) {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!(session = %id, "call ended with the restart"),
+                Err(error) => tracing::error!(session = %id, %error, "call not resumed"),
+            }
+        }
+        self.write_ends();
+        self.tell_calls();
+    }
+
+    /// False when the call cannot go on and was ended.
+    fn resume_one(
+        &mut self,
+        now: Instant,
+        srs: &mut Srs,
+        live: LiveSession,
+    ) -> Result<bool, AppendError> {
+        let at = Moment::now();
+        let tenant_key = self.parts.policy.borrow().as_ref().map(|policy| policy.tenant_key);
+        let made = tenant_key.and_then(|key| Sealer::new(live.session, &key).ok());
+        let Some((sealer, sealed_key)) = made else {
+            // Left as it is: the next start may have a key.
+            tracing::error!(session = %live.session, "no data key for a call in progress");
+            return Ok(true);
+        };
+        let tag = SessionTag {
+            session: live.session,
+            recording: live.session.first_recording(),
+            tenant: live.tenant.clone(),
+        };
+        let saved = live.dialog.as_deref().and_then(read_saved);
+        let resumable = saved.is_some();
+        let (dialog, mut story) = match saved {
+            Some(saved) => (Some(saved.dialog), saved.story),
+            None => (None, Story::default()),
+        };
+        story.flags.insert(flag::INTERRUPTED.to_owned());
+        let key = dialog.map(|dialog| srs.restore(now, dialog));
+        // Without a dialog there is no session in `srs`; the call is only ended.
+        let mut call =
+            Call::new(key.unwrap_or(siprec::SessionKey(u64::MAX)), tag.clone(), sealer, story);
+        call.last_heard = now;
+        let ago_ns = |wall| i128::from(at.wall().ms_since(wall)) * 1_000_000;
+        for (recording, began) in &live.recordings {
+            // By the wall clock, because the machine may have been started anew.
+            let began = i128::from(at.boot_ns) - ago_ns(began.started_at);
+            let began = i64::try_from(began).unwrap_or(i64::MIN);
+            call.began_boot_ns.insert(*recording, began);
+        }
+        if !resumable {
+            for recording in live.recordings.keys().filter(|id| **id != tag.recording) {
+                self.unwritten.push_back(call.end_record(at, *recording, "interrupted", false));
+            }
+            self.unwritten.push_back(call.end_record(at, tag.recording, "interrupted", true));
+            return Ok(false);
+        }
+
+        for recording in live.recordings.keys() {
+            // Its start was announced by the process before; a second one would move it.
+            call.started(&self.parts.journal, at, *recording, true, None)?;
+        }
+        let record = AppendRecord::Key { body: sealed_key.to_bytes() };
+        self.parts.journal.append(&tag, at, record)?;
+        for (moment, begins) in [(at_wall(at, live.last_wall), true), (at, false)] {
+            for recording in live.recordings.keys() {
+                let mark = SealedMark {
+                    kind: MarkKind::Gap,
+                    label: None,
+                    begins,
+                    detail: Some("recorder restarted".to_owned()),
+                };
+                call.mark(&self.parts.journal, moment, *recording, mark)?;
+            }
+        }
+        call.negotiated = srs.streams(call.key).map(<[_]>::to_vec).unwrap_or_default();
+        call.streams(&self.parts.journal, at)?;
+        self.reopen_ports(&mut call);
+        let key = call.key;
+        tracing::info!(
+            session = %live.session,
+            away_ms = at.wall().ms_since(live.last_wall),
+            streams = call.story.streams.len(),
+            "call resumed"
+        );
+        self.keys.insert(live.session, key);
+        self.calls.insert(key, call);
+        self.apply_pause(key);
+        self.save_dialog(srs, key);
+        // The SRC may have hung up while nobody listened.
+        srs.probe(now, key);
+        Ok(true)
+    }
+
+    fn reopen_ports(&mut self, call: &mut Call) {
+        let session = call.session();
+        let negotiated = &call.negotiated;
+        let ports = &mut self.parts.ports;
+        let capture = &self.parts.capture;
+        call.story.streams.retain(|index, stream| {
+            let known = negotiated.iter().find(|known| known.index == usize::from(*index));
+            match ports.reopen(stream.port) {
+                Ok(pair) => {
+                    let offered = known.and_then(|known| known.remote);
+                    let order = Order::Open { session, stream: *index, ports: pair, offered };
+                    capture.order(order);
+                    true
+                }
+                Err(error) => {
+                    tracing::error!(%session, error = %error, "a stream of a resumed call is lost");
+                    false
+                }
+            }
+        });
+    }
+}
+
+fn read_saved(plain: &[u8]) -> Option<Saved> {
+    let saved: Saved = match serde_json::from_slice(plain) {
+        Ok(saved) => saved,
+        Err(error) => {
+            tracing::error!(%error, "a saved dialog cannot be read");
+            return None;
+        }
+    };
+    (saved.version == SAVED_VERSION).then_some(saved)
+}
