@@ -127,6 +127,14 @@ pub(super) struct Buffer {
     pub closed: bool,
 }
 
+/// Where the newest synced record ends.
+#[derive(Clone, Copy)]
+pub(super) struct Tail {
+    pub generation: u64,
+    pub offset: u64,
+    pub position: Position,
+}
+
 pub(super) struct Shared {
     pub id: JournalId,
     pub epoch: u64,
@@ -138,10 +146,13 @@ pub(super) struct Shared {
     pub wake: Condvar,
     pub catalog: Mutex<Catalog>,
     pub state: Mutex<State>,
+    pub tail: Mutex<Option<Tail>>,
     pub synced: watch::Sender<Reached>,
-    /// Moves with every commit that changed how far the delivering half is.
-    pub delivered: watch::Sender<Position>,
+    /// The writer has ended; `synced` moves no more.
+    pub ended: watch::Sender<bool>,
     pub failing: AtomicBool,
+    /// Nobody waits for a disk that fails.
+    pub give_up: AtomicBool,
     pub free_bytes: AtomicU64,
 }
 
@@ -248,11 +259,13 @@ impl JournalHandle {
     /// Returns once everything up to `position` is synced, in the course of things.
     pub async fn wait_synced(&self, position: Position) -> Result<(), AppendError> {
         let mut synced = self.watch_synced();
-        synced
-            .wait_for(|reached| reached.position >= position)
-            .await
-            .map(|_| ())
-            .map_err(|_| AppendError::Closed)
+        let mut ended = self.shared.ended.subscribe();
+        tokio::select! {
+            biased;
+            // Neither sender goes before `self` does.
+            _ = synced.wait_for(|reached| reached.position >= position) => Ok(()),
+            _ = ended.wait_for(|ended| *ended) => Err(AppendError::Closed),
+        }
     }
 
     /// Whether a new call may be taken: the disk has room, works and keeps up.
@@ -344,7 +357,12 @@ impl JournalHandle {
 /// For the delivering half.
 impl JournalHandle {
     /// An event of this journal.
-    pub(crate) fn event(&self, position: Position, at: WallTime, body: EventBody) -> RecordingEvent {
+    pub(crate) fn event(
+        &self,
+        position: Position,
+        at: WallTime,
+        body: EventBody,
+    ) -> RecordingEvent {
         RecordingEvent {
             version: VERSION,
             edge: self.shared.edge.clone(),
@@ -408,14 +426,7 @@ fn session_body(
 
 impl Buffer {
     pub fn new(next: Position, received: Reached) -> Self {
-        Self {
-            batch: Batch::default(),
-            in_flight: 0,
-            next,
-            received,
-            hurry: false,
-            closed: false,
-        }
+        Self { batch: Batch::default(), in_flight: 0, next, received, hurry: false, closed: false }
     }
 
     fn push(&mut self, kind: Kind, body: &[u8]) {

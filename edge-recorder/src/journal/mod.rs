@@ -149,8 +149,14 @@ pub enum JournalError {
     #[error("{place} is in use by another process: stop it, or choose another data directory")]
     InUse { place: String },
     #[error("{what}")]
-    Disk { what: &'static str, #[source] source: std::io::Error },
-    #[error("{name} in {place} has journal version {found}, this release reads up to {known}: upgrade")]
+    Disk {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "{name} in {place} has journal version {found}, this release reads up to {known}: upgrade"
+    )]
     TooNew { place: String, name: String, found: u16, known: u16 },
     /// Neither the identity nor any file can be read.
     #[error(
@@ -197,6 +203,8 @@ pub struct Recovered {
     pub live: Vec<LiveSession>,
     /// The clocks at the last commit: the recorder was alive then.
     pub last_clock: Option<ClockBody>,
+    /// The newest record of the last start that counts.
+    pub last: Position,
     pub positions: Positions,
     /// Holes in what had been synced. Not the tear of a crash, which is no damage.
     pub damage: Vec<Damage>,
@@ -231,7 +239,7 @@ pub struct Journal {
     handle: JournalHandle,
     writer: Option<JoinHandle<()>>,
     /// Released last.
-    _lock: Box<dyn Any + Send + Sync>,
+    _lock: Arc<Box<dyn Any + Send + Sync>>,
 }
 
 impl Journal {

@@ -230,8 +230,7 @@ const SESSION_OVER: u8 = 1;
 impl<'a> SessionBody<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let tenant = self.tenant.as_str().as_bytes();
-        let mut out =
-            Vec::with_capacity(64 + tenant.len() + self.event.len() + self.payload.len());
+        let mut out = Vec::with_capacity(64 + tenant.len() + self.event.len() + self.payload.len());
         out.extend_from_slice(self.session.0.as_bytes());
         out.extend_from_slice(self.recording.0.as_bytes());
         out.extend_from_slice(&self.boot_ns.to_le_bytes());

@@ -86,8 +86,7 @@ impl State {
             Kind::Stored => {
                 if let Some(stored) = record::from_body::<Stored>(body) {
                     head.stored.position = head.stored.position.max(stored.through);
-                    head.stored.newest_packet =
-                        head.stored.newest_packet.max(stored.newest_packet);
+                    head.stored.newest_packet = head.stored.newest_packet.max(stored.newest_packet);
                     head.open_cut = head.open_cut.filter(|cut| cut.last > stored.through);
                     head.newest_event = position;
                 }
@@ -95,8 +94,7 @@ impl State {
             Kind::Announced => {
                 if let Some(announced) = record::from_body::<Announced>(body) {
                     head.events_through = head.events_through.max(announced.events_through);
-                    head.announced.position =
-                        head.announced.position.max(announced.stored_through);
+                    head.announced.position = head.announced.position.max(announced.stored_through);
                     head.announced.newest_packet =
                         head.announced.newest_packet.max(announced.newest_packet);
                 }

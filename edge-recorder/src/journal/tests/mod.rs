@@ -1,0 +1,1 @@
+//! Tests of the promises in the head of the journal.

@@ -1,0 +1,254 @@
+//! A disk in memory that does what disks are allowed to do: forget, tear, fail, stall.
+//!
+//! - A crash keeps any part of what was written and not synced, in pieces of 64 bytes.
+//! - A failed sync forgets what was dirty, as Linux does: the next sync succeeds and has written
+//!   nothing of it.
+//! - Handles from before a crash are dead.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::disk::{Disk, DiskFile};
+
+#[derive(Clone, Default)]
+pub struct TornDisk {
+    shared: Arc<(Mutex<Inner>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: BTreeMap<String, Data>,
+    crashes: u32,
+    locked: bool,
+    faults: Faults,
+    syncs: u64,
+}
+
+/// What goes wrong from now on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    pub writes_fail: bool,
+    pub syncs_fail: bool,
+    /// A sync does not return.
+    pub syncs_stall: bool,
+    pub reads_fail: bool,
+    /// No room for another file.
+    pub full: bool,
+}
+
+#[derive(Default)]
+struct Data {
+    durable: Vec<u8>,
+    cached: Vec<u8>,
+    dirty: Vec<(usize, usize)>,
+}
+
+const PIECE_BYTES: usize = 64;
+pub const FREE_BYTES: u64 = 1 << 40;
+
+impl TornDisk {
+    pub fn set(&self, faults: Faults) {
+        self.shared.0.lock().unwrap().faults = faults;
+        self.shared.1.notify_all();
+    }
+
+    pub fn syncs(&self) -> u64 {
+        self.shared.0.lock().unwrap().syncs
+    }
+
+    /// The machine stops: of what was not synced, each piece is there or not.
+    pub fn crash(&self, mut seed: u64) {
+        let mut inner = self.shared.0.lock().unwrap();
+        inner.crashes += 1;
+        inner.locked = false;
+        for data in inner.files.values_mut() {
+            for (from, to) in std::mem::take(&mut data.dirty) {
+                let mut at = from;
+                while at < to {
+                    let end = ((at / PIECE_BYTES + 1) * PIECE_BYTES).min(to);
+                    // xorshift64: any bit of it will do.
+                    seed ^= seed << 13;
+                    seed ^= seed >> 7;
+                    seed ^= seed << 17;
+                    if seed % 3 != 0 {
+                        data.durable[at..end].copy_from_slice(&data.cached[at..end]);
+                    }
+                    at = end;
+                }
+            }
+            data.cached.clone_from(&data.durable);
+        }
+        self.shared.1.notify_all();
+    }
+
+    /// The process is killed: what it wrote is in the page cache and stays.
+    pub fn kill(&self) {
+        let mut inner = self.shared.0.lock().unwrap();
+        inner.crashes += 1;
+        inner.locked = false;
+        self.shared.1.notify_all();
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.shared.0.lock().unwrap().files.keys().cloned().collect()
+    }
+
+    pub fn contents(&self, name: &str) -> Vec<u8> {
+        self.shared.0.lock().unwrap().files[name].cached.clone()
+    }
+
+    /// Changes what lies on the disk.
+    pub fn corrupt(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut inner = self.shared.0.lock().unwrap();
+        let data = inner.files.get_mut(name).unwrap();
+        change(&mut data.durable);
+        data.cached.clone_from(&data.durable);
+    }
+
+    fn handle(&self, name: &str) -> Arc<dyn DiskFile> {
+        let crashes = self.shared.0.lock().unwrap().crashes;
+        Arc::new(TornFile { disk: self.clone(), name: name.to_owned(), crashes })
+    }
+}
+
+struct TornLock {
+    disk: TornDisk,
+    crashes: u32,
+}
+
+impl Drop for TornLock {
+    fn drop(&mut self) {
+        let mut inner = self.disk.shared.0.lock().unwrap();
+        if inner.crashes == self.crashes {
+            inner.locked = false;
+        }
+    }
+}
+
+impl Disk for TornDisk {
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let mut inner = self.shared.0.lock().unwrap();
+        if inner.locked {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        inner.locked = true;
+        Ok(Box::new(TornLock { disk: self.clone(), crashes: inner.crashes }))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.names())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let inner = self.shared.0.lock().unwrap();
+        inner.files.get(name).map(|data| data.cached.clone()).ok_or(ErrorKind::NotFound.into())
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let data = Data { durable: bytes.to_vec(), cached: bytes.to_vec(), dirty: Vec::new() };
+        self.shared.0.lock().unwrap().files.insert(name.to_owned(), data);
+        Ok(())
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.shared.0.lock().unwrap();
+        if inner.faults.full {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let zeros = vec![0; bytes as usize];
+        let data = Data { durable: zeros.clone(), cached: zeros, dirty: Vec::new() };
+        inner.files.insert(name.to_owned(), data);
+        drop(inner);
+        Ok(self.handle(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.handle(name))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.shared.0.lock().unwrap().files.remove(name);
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(if self.shared.0.lock().unwrap().faults.full { 0 } else { FREE_BYTES })
+    }
+
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+struct TornFile {
+    disk: TornDisk,
+    name: String,
+    crashes: u32,
+}
+
+impl TornFile {
+    fn with<T>(&self, work: impl FnOnce(&mut Data, Faults) -> io::Result<T>) -> io::Result<T> {
+        let mut inner = self.disk.shared.0.lock().unwrap();
+        let faults = inner.faults;
+        if inner.crashes != self.crashes {
+            return Err(io::Error::other("handle from before a crash"));
+        }
+        let data = inner.files.get_mut(&self.name).ok_or(ErrorKind::NotFound)?;
+        work(data, faults)
+    }
+}
+
+impl DiskFile for TornFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|data, faults| {
+            if faults.reads_fail {
+                return Err(io::Error::other("read fails on purpose"));
+            }
+            let from = (offset as usize).min(data.cached.len());
+            let bytes = buffer.len().min(data.cached.len() - from);
+            buffer[..bytes].copy_from_slice(&data.cached[from..from + bytes]);
+            Ok(bytes)
+        })
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.with(|data, faults| {
+            if faults.writes_fail {
+                return Err(io::Error::other("write fails on purpose"));
+            }
+            let range = offset as usize..offset as usize + bytes.len();
+            data.cached
+                .get_mut(range.clone())
+                .ok_or(ErrorKind::StorageFull)?
+                .copy_from_slice(bytes);
+            data.dirty.push((range.start, range.end));
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let (mutex, changed) = &*self.disk.shared;
+        let mut inner = mutex.lock().unwrap();
+        while inner.faults.syncs_stall && inner.crashes == self.crashes {
+            inner = changed.wait(inner).unwrap();
+        }
+        inner.syncs += 1;
+        drop(inner);
+        self.with(|data, faults| {
+            let dirty = std::mem::take(&mut data.dirty);
+            if faults.syncs_fail {
+                return Err(io::Error::other("sync fails on purpose"));
+            }
+            for (from, to) in dirty {
+                data.durable[from..to].copy_from_slice(&data.cached[from..to]);
+            }
+            Ok(())
+        })
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        self.with(|data, _| Ok(data.cached.len() as u64))
+    }
+}
