@@ -1,1 +1,7 @@
-//! Indexer, finaliser, reaper and API.
+//! What runs behind the queue and the browser: the workers and the HTTP API.
+//!
+//! Each worker is a function over the ports, so that the one-machine product, the functions in
+//! AWS and the tests run the same code.
+
+pub mod api;
+pub mod telemetry;

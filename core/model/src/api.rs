@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
-use crate::id::{EdgeId, RecordingId, UserId};
+use crate::id::{CommandId, EdgeId, RecordingId, UserId};
 use crate::recording::Recording;
 use crate::time::WallTime;
 
@@ -89,6 +89,15 @@ pub struct MetadataDocument {
     pub text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
+}
+
+/// Answer to `POST /v1/recordings/{id}/pause`, `resume` and `stop`: the recorder did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CommandOutcome {
+    pub command: CommandId,
+    /// What the recorder says to it.
+    pub detail: String,
 }
 
 /// `GET /v1/health`.

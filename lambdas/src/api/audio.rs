@@ -1,0 +1,208 @@
+//! What can be heard and seen of a call once it is built: audio and its waveform.
+
+use axum::extract::{Path, Query, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use model::api::ErrorBody;
+use model::index::Finalized;
+use model::object_key::{ObjectKey, Output};
+use model::recording::Status;
+use model::{JournalState, RecordingId, RecordingState};
+use std::time::Duration;
+use storage_ports::StorageError;
+
+use super::access::Caller;
+use super::content::Content;
+use super::error::ApiError;
+use super::query::known_once;
+use super::{ApiState, MediaBy, packets, recordings, unasked};
+
+/// Opus in WebM, as browsers play it.
+const WEBM: &str = "audio/webm";
+/// Long enough to be followed, short enough to be useless when it leaks.
+const SIGNED_FOR: Duration = Duration::from_secs(60);
+
+/// The audio of a call: WebM with the parties left and right, or WAV, whole or one track.
+///
+/// Ranges work for both. May redirect to a signed URL, which needs no sign-in and expires.
+#[utoipa::path(get, path = "/v1/recordings/{id}/audio", tag = "recordings",
+    params(
+        ("id" = RecordingId, Path),
+        ("format" = Option<String>, Query, description = "`webm` (else) or `wav`"),
+        ("track" = Option<usize>, Query,
+            description = "With `wav`: this track alone, counted from 0"),
+        ("Range" = Option<String>, Header, description = "One byte range"),
+    ),
+    responses(
+        (status = 200, description = "The audio", content((Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"))),
+        (status = 206, description = "The part that was asked for",
+            content((Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"))),
+        (status = 304, description = "Nothing has changed"),
+        (status = 307, description = "It is at the signed URL in `Location`"),
+        (status = 400, description = "A parameter is wrong", body = ErrorBody),
+        (status = 401, description = "Not signed in", body = ErrorBody),
+        (status = 403, description = "Not permitted", body = ErrorBody),
+        (status = 404, description = "There is no such recording or track", body = ErrorBody),
+        (status = 409, description = "It cannot be played yet; the message says why", body = ErrorBody),
+        (status = 410, description = "The recording was erased", body = ErrorBody),
+        (status = 416, description = "The range begins past the end", body = ErrorBody),
+    ))]
+pub async fn audio(
+    State(state): State<ApiState>,
+    caller: Caller,
+    method: Method,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let wanted = wanted(&pairs)?;
+    let id = recordings::id(&id)?;
+    let (held, journal) = recordings::held(&state, &caller, id).await?;
+    let built = playable(&held, &journal)?;
+    let tag = format!("{}-g{}", id.0.simple(), built.generation);
+    match wanted {
+        Wanted::Webm => {
+            let key = ObjectKey::output(caller.tenant(), id, built.generation, Output::Webm);
+            if state.media_by == MediaBy::SignedUrl {
+                let url = state.objects.signed_url(&key, WEBM, SIGNED_FOR).await?;
+                return redirect(&url.0);
+            }
+            let content = object(&state, key, WEBM, format!("{tag}-webm")).await?;
+            Ok(content.named(format!("{id}.webm")).respond(&method, &headers))
+        }
+        Wanted::Wav { track } => {
+            if let Some(track) = track.filter(|track| *track >= built.tracks.len()) {
+                let tracks = built.tracks.len();
+                let message = format!("there is no track {track}: the call has {tracks}, from 0");
+                return Err(ApiError::not_found(message));
+            }
+            let part = track.map(|track| format!("-track{track}")).unwrap_or_default();
+            let content = packets::wav(&state, &held, built, track, format!("{tag}-wav{part}"));
+            Ok(content.await?.named(format!("{id}{part}.wav")).respond(&method, &headers))
+        }
+    }
+}
+
+/// The waveform, one channel per track (audiowaveform version 2 JSON).
+#[utoipa::path(get, path = "/v1/recordings/{id}/peaks", tag = "recordings",
+    params(("id" = RecordingId, Path)),
+    responses(
+        (status = 200, description = "The waveform", body = serde_json::Value),
+        (status = 304, description = "Nothing has changed"),
+        (status = 401, description = "Not signed in", body = ErrorBody),
+        (status = 403, description = "Not permitted", body = ErrorBody),
+        (status = 404, description = "There is no such recording", body = ErrorBody),
+        (status = 409, description = "It cannot be played yet; the message says why", body = ErrorBody),
+        (status = 410, description = "The recording was erased", body = ErrorBody),
+    ))]
+pub async fn peaks(
+    State(state): State<ApiState>,
+    caller: Caller,
+    method: Method,
+    mut headers: HeaderMap,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    unasked(query)?;
+    let id = recordings::id(&id)?;
+    let (held, journal) = recordings::held(&state, &caller, id).await?;
+    let built = playable(&held, &journal)?;
+    let key = ObjectKey::output(caller.tenant(), id, built.generation, Output::Peaks);
+    let tag = format!("{}-g{}-peaks", id.0.simple(), built.generation);
+    // JSON leaves compressed: a range of it would be a range of something else.
+    headers.remove(header::RANGE);
+    let content = object(&state, key, "application/json", tag).await?;
+    Ok(content.respond(&method, &headers))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Webm,
+    Wav { track: Option<usize> },
+}
+
+fn wanted(pairs: &[(String, String)]) -> Result<Wanted, ApiError> {
+    known_once(pairs, &["format", "track"])?;
+    let value =
+        |wanted| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    let track = value("track").map(|text| {
+        let right = "write the number of a track, counted from 0";
+        text.parse().map_err(|_| ApiError::bad_parameter("track", right))
+    });
+    match (value("format"), track.transpose()?) {
+        (None | Some("webm"), None) => Ok(Wanted::Webm),
+        (Some("wav"), track) => Ok(Wanted::Wav { track }),
+        (None | Some("webm"), Some(_)) => {
+            Err(ApiError::bad_parameter("track", "one track alone comes as WAV: add `format=wav`"))
+        }
+        (Some(_), _) => Err(ApiError::bad_parameter("format", "there are webm, wav")),
+    }
+}
+
+/// The newest build, or why there is none.
+fn playable<'a>(
+    held: &'a RecordingState,
+    journal: &JournalState,
+) -> Result<&'a Finalized, ApiError> {
+    let status = held.status(journal);
+    recordings::not_erased(status)?;
+    held.finalized.as_ref().ok_or_else(|| {
+        let why = match status {
+            Status::Recording => {
+                "the call is in progress; it can be played a few seconds after its end"
+            }
+            Status::Partial => {
+                "its recorder fell silent during the call; what has arrived is being prepared"
+            }
+            _ => "the call has just ended and is being prepared; try again in a few seconds",
+        };
+        ApiError::conflict("not_playable_yet", why).retry_after(2)
+    })
+}
+
+async fn object(
+    state: &ApiState,
+    key: ObjectKey,
+    content_type: &'static str,
+    etag: String,
+) -> Result<Content, ApiError> {
+    let content_type = HeaderValue::from_static(content_type);
+    Content::object(&state.objects, key, content_type, etag).await.map_err(|error| match error {
+        // The index says that it is there: a promise is broken, not a URL.
+        StorageError::NotFound { .. } => ApiError::internal(error),
+        error => error.into(),
+    })
+}
+
+fn redirect(url: &str) -> Result<Response, ApiError> {
+    let location = HeaderValue::from_str(url).map_err(ApiError::internal)?;
+    Ok((StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(pairs: &[(&str, &str)]) -> Result<Wanted, ApiError> {
+        let pairs: Vec<_> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        wanted(&pairs)
+    }
+
+    #[test]
+    fn a_format_or_track_that_does_not_exist_is_named() {
+        assert_eq!(ask(&[]).unwrap(), Wanted::Webm);
+        assert_eq!(ask(&[("format", "wav")]).unwrap(), Wanted::Wav { track: None });
+        let one = ask(&[("track", "1"), ("format", "wav")]).unwrap();
+        assert_eq!(one, Wanted::Wav { track: Some(1) });
+        for (pairs, named) in [
+            (&[("format", "mp3")][..], "webm, wav"),
+            (&[("track", "1")], "format=wav"),
+            (&[("format", "wav"), ("track", "left")], "counted from 0"),
+            (&[("formta", "wav")], "format, track"),
+        ] {
+            let error = ask(pairs).unwrap_err();
+            assert!(error.status == 400 && error.message.contains(named), "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The HTTP API from outside: what a client may rely on, over the embedded engines.
+
+mod audio;
+mod contract;
+mod harness;
+mod live;
+mod recordings;
+mod session;
