@@ -157,8 +157,9 @@ impl std::fmt::Debug for InviteInfo {
 }
 
 /// Something in an INVITE that RFC 7866 forbids and that real SRCs do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Oddity {
     /// No `siprec` option tag, or no `+sip.src` in the Contact (RFC 7866 §6.1.1).
     NoSiprecTag,

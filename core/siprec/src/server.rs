@@ -1,10 +1,30 @@
 //! Every recording session on one address: routes messages to sessions and transactions.
 
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::event::{Accepting, Event, Input, Refusal, SessionKey, Transmit};
-use crate::session::DialogState;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::event::{
+    Accepting, ConnId, EndReason, Event, Input, Refusal, SessionKey, Transmit, Transport,
+};
+use crate::session::{Arrival, DialogState, Due, Session};
+use crate::sip::client::{self, ClientTransaction, Purpose};
+use crate::sip::deadlines::Deadlines;
+use crate::sip::framing::{Frame, Framer};
+use crate::sip::message::{Message, StartLine};
+use crate::sip::transaction::{self, Route, ServerTransaction, TransactionKey};
 use crate::stream::{MediaAddress, NegotiatedStream};
+
+mod answering;
+mod in_dialog;
+mod new_call;
+mod own_requests;
+
+/// A message that has begun to arrive on a connection must end within this time.
+const PARTIAL_MESSAGE_TIMEOUT: Duration = Duration::from_secs(32);
 
 /// Which INVITEs are taken for recording sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,37 +76,111 @@ impl Default for SrsConfig {
 #[derive(Debug)]
 pub struct Srs {
     config: SrsConfig,
-    seed: [u8; 32],
     accepting: Accepting,
+    /// Draws tags, branches and `o=` ids.
+    rng: StdRng,
+    /// For the tags of answers that are given without keeping anything.
+    tag_secret: u64,
+    connections: HashMap<ConnId, Connection>,
+    sessions: HashMap<SessionKey, Session>,
+    /// One Call-ID may have several dialogs.
+    by_call_id: HashMap<String, Vec<SessionKey>>,
+    next_key: u64,
+    transactions: HashMap<TransactionKey, ServerTransaction>,
+    /// Requests of our own, by branch.
+    own_requests: HashMap<String, ClientTransaction>,
+    deadlines: Deadlines<Timer>,
+    events: VecDeque<Event>,
+    transmits: VecDeque<Transmit>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    framer: Framer,
+    transport: Transport,
+    local: SocketAddr,
+    peer: SocketAddr,
+    /// When a message that has begun must be complete.
+    partial_until: Option<Instant>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Timer {
+    Connection(ConnId),
+    Session(SessionKey),
+    Transaction(TransactionKey),
+    OwnRequest(String),
 }
 
 impl Srs {
     /// `seed` must be unpredictable: dialog tags are drawn from it (RFC 3261 §19.3).
     pub fn new(config: SrsConfig, seed: [u8; 32]) -> Self {
-        Self { config, seed, accepting: Accepting::Yes }
+        let mut rng = StdRng::from_seed(seed);
+        Self {
+            config,
+            accepting: Accepting::Yes,
+            tag_secret: rng.random(),
+            rng,
+            connections: HashMap::new(),
+            sessions: HashMap::new(),
+            by_call_id: HashMap::new(),
+            next_key: 0,
+            transactions: HashMap::new(),
+            own_requests: HashMap::new(),
+            deadlines: Deadlines::default(),
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+        }
     }
 
     /// Takes one input. Drain [`Self::poll_event`] and [`Self::poll_transmit`] after it.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        let _ = (now, input, &self.config, &self.seed);
+        match input {
+            Input::Datagram { local, peer, bytes } => {
+                let route = Route::Datagram { local, peer };
+                let arrival = Arrival { route, transport: Transport::Udp, local, peer };
+                if let Some(message) = Message::from_datagram(bytes) {
+                    self.on_message(now, arrival, message);
+                }
+            }
+            Input::Connected { conn, transport, local, peer } => {
+                let framer = Framer::new(self.config.max_message_bytes);
+                let connection = Connection { framer, transport, local, peer, partial_until: None };
+                self.connections.insert(conn, connection);
+            }
+            Input::Stream { conn, bytes } => {
+                if let Some(connection) = self.connections.get_mut(&conn) {
+                    connection.framer.push(bytes);
+                    self.read_frames(now, conn);
+                }
+            }
+            Input::Disconnected { conn } => self.forget_connection(conn),
+        }
     }
 
     /// Does what is due at `now`. Drain the outputs after it.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        while let Some(timer) = self.deadlines.pop_due(now) {
+            match timer {
+                Timer::Connection(conn) => self.give_up_partial_message(now, conn),
+                Timer::Session(key) => self.session_timeout(now, key),
+                Timer::Transaction(key) => self.transaction_timeout(now, key),
+                Timer::OwnRequest(branch) => self.own_request_timeout(now, branch),
+            }
+        }
     }
 
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.deadlines.earliest()
     }
 
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        None
+        self.transmits.pop_front()
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
     }
 
     /// Answers [`Event::Offered`] or [`Event::Reoffered`].
@@ -94,32 +188,41 @@ impl Srs {
     /// `media` has one entry per stream of the offer; `None`, or a missing entry, refuses
     /// that stream with port 0. If nothing that was offered is taken, the answer is 488.
     pub fn accept(&mut self, now: Instant, key: SessionKey, media: &[Option<MediaAddress>]) {
-        let _ = (now, key, media);
+        self.accept_pending(now, key, media);
+        self.schedule_session(key);
     }
 
     /// Refuses [`Event::Offered`] (the session ends) or [`Event::Reoffered`] (it goes on as
     /// before).
     pub fn refuse(&mut self, now: Instant, key: SessionKey, why: Refusal) {
-        let _ = (now, key, why);
+        self.refuse_pending(now, key, why);
+        self.schedule_session(key);
     }
 
     /// Ends a session from our side: BYE, then [`Event::Ended`] without waiting for the
-    /// response.
+    /// response. A call that is not answered yet is refused instead.
     pub fn hang_up(&mut self, now: Instant, key: SessionKey) {
-        let _ = (now, key);
+        match self.sessions.get(&key) {
+            Some(session) if session.is_live() => {
+                self.say_bye(now, key);
+                self.end(key, EndReason::HungUp);
+            }
+            Some(_) => self.refuse(now, key, Refusal::Busy { retry_after_secs: 0 }),
+            None => {}
+        }
     }
 
     /// Asks the SRC whether the session still exists, with an OPTIONS in the dialog.
     ///
     /// For when no packet has come for a long time. No answer, or 481, ends the session.
     pub fn probe(&mut self, now: Instant, key: SessionKey) {
-        let _ = (now, key);
+        self.send_own_request(now, key, Purpose::Probe);
     }
 
     /// Asks the SRC for complete metadata (RFC 7866 §9.2), if it takes UPDATE. It answers
     /// with a document of its own accord, or not at all; the session goes on either way.
     pub fn request_snapshot(&mut self, now: Instant, key: SessionKey) {
-        let _ = (now, key);
+        self.send_own_request(now, key, Purpose::Snapshot);
     }
 
     /// Whether new calls are taken from now on.
@@ -127,26 +230,209 @@ impl Srs {
         self.accepting = accepting;
     }
 
-    /// What to write down so that the session survives a restart.
+    /// What to write down so that the session survives a restart. `None` until accepted.
     pub fn dialog_state(&self, key: SessionKey) -> Option<DialogState> {
-        let _ = key;
-        None
+        self.sessions.get(&key).filter(|session| session.is_live()).map(|s| s.state.clone())
     }
 
     /// The streams of a session as last negotiated, in order of m-lines.
     pub fn streams(&self, key: SessionKey) -> Option<&[NegotiatedStream]> {
-        let _ = key;
-        None
+        self.sessions.get(&key).map(|session| session.state.streams.as_slice())
     }
 
     /// Takes up a dialog of an earlier process. Emits no event.
+    ///
+    /// Over TCP and TLS the SRC is expected to connect again; until it does, nothing can be
+    /// sent to it. The session timer starts anew, so that the time we were down does not
+    /// count against the SRC.
     pub fn restore(&mut self, now: Instant, state: DialogState) -> SessionKey {
-        let _ = (now, state);
-        SessionKey(0)
+        let key = self.new_key();
+        for answered in &state.answered {
+            let route = Route::Datagram { local: state.dialog.local, peer: answered.response_peer };
+            let response = answered.response.clone();
+            let transaction =
+                ServerTransaction::restored(now, key, route, answered.is_invite, response);
+            self.transactions.insert(answered.key.clone(), transaction);
+            self.schedule_transaction(&answered.key);
+        }
+        self.insert_session(key, Session::restored(now, state));
+        self.schedule_session(key);
+        key
     }
 
     /// The sessions that are waiting for an answer or live.
     pub fn session_count(&self) -> usize {
-        0
+        self.sessions.len()
+    }
+
+    fn read_frames(&mut self, now: Instant, conn: ConnId) {
+        let mut progress = false;
+        loop {
+            let Some(connection) = self.connections.get_mut(&conn) else { return };
+            let Some(frame) = connection.framer.next_frame() else { break };
+            progress = true;
+            self.on_frame(now, conn, frame);
+        }
+        self.watch_partial_message(now, conn, progress);
+    }
+
+    fn on_frame(&mut self, now: Instant, conn: ConnId, frame: Frame) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        let Connection { transport, local, peer, .. } = *connection;
+        match frame {
+            Frame::Message(message) => {
+                let arrival = Arrival { route: Route::Stream(conn), transport, local, peer };
+                self.on_message(now, arrival, message);
+            }
+            Frame::Ping => {
+                self.transmits.push_back(Transmit::Stream { conn, bytes: b"\r\n".to_vec() });
+            }
+            Frame::Lost => {
+                self.transmits.push_back(Transmit::Close { conn });
+                self.forget_connection(conn);
+            }
+        }
+    }
+
+    /// A message that trickles in for ever must not keep its buffer.
+    fn watch_partial_message(&mut self, now: Instant, conn: ConnId, progress: bool) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.partial_until = match connection.partial_until {
+            _ if !connection.framer.is_partial() => None,
+            Some(until) if !progress => Some(until),
+            _ => Some(now + PARTIAL_MESSAGE_TIMEOUT),
+        };
+        self.deadlines.set(&Timer::Connection(conn), connection.partial_until);
+    }
+
+    fn give_up_partial_message(&mut self, now: Instant, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.partial_until = None;
+        let frame = connection.framer.give_up();
+        self.on_frame(now, conn, frame);
+        self.read_frames(now, conn);
+    }
+
+    fn forget_connection(&mut self, conn: ConnId) {
+        self.connections.remove(&conn);
+        self.deadlines.set(&Timer::Connection(conn), None);
+        for session in self.sessions.values_mut().filter(|s| s.conn == Some(conn)) {
+            session.conn = None;
+        }
+    }
+
+    fn on_message(&mut self, now: Instant, arrival: Arrival, message: Message) {
+        match message.start {
+            StartLine::Request { .. } => self.on_request(now, arrival, message),
+            StartLine::Response { status } => self.on_response(now, status, &message),
+        }
+    }
+
+    fn session_timeout(&mut self, now: Instant, key: SessionKey) {
+        while let Some(session) = self.sessions.get_mut(&key) {
+            match session.handle_timeout(now) {
+                Some(Due::Trying) => self.say_trying(key),
+                Some(Due::SendAgain(cseq)) => self.repeat_answer(key, cseq),
+                Some(Due::Refresh) => self.send_own_request(now, key, Purpose::Refresh),
+                Some(Due::NoAck) => {
+                    self.say_bye(now, key);
+                    self.end(key, EndReason::NoAck);
+                }
+                Some(Due::Expired) => {
+                    self.say_bye(now, key);
+                    self.end(key, EndReason::Timeout);
+                }
+                None => break,
+            }
+        }
+        self.schedule_session(key);
+    }
+
+    fn transaction_timeout(&mut self, now: Instant, key: TransactionKey) {
+        let Some(transaction) = self.transactions.get_mut(&key) else { return };
+        match transaction.handle_timeout(now) {
+            transaction::Due::Nothing => {}
+            transaction::Due::SendAgain => {
+                let route = transaction.route;
+                let bytes = transaction.retransmitted().map(<[u8]>::to_vec);
+                if let Some(bytes) = bytes {
+                    self.send(route, bytes);
+                }
+            }
+            transaction::Due::Forget => {
+                self.transactions.remove(&key);
+            }
+        }
+        self.schedule_transaction(&key);
+    }
+
+    fn own_request_timeout(&mut self, now: Instant, branch: String) {
+        let Some(request) = self.own_requests.get_mut(&branch) else { return };
+        match request.handle_timeout(now) {
+            client::Due::Nothing => {}
+            client::Due::SendAgain => {
+                let (route, bytes) = (request.route, request.bytes.clone());
+                self.send(route, bytes);
+            }
+            client::Due::TimedOut => self.own_request_done(now, &branch, None),
+        }
+        self.schedule_own_request(&branch);
+    }
+
+    fn schedule_session(&mut self, key: SessionKey) {
+        let at = self.sessions.get(&key).and_then(Session::poll_timeout);
+        self.deadlines.set(&Timer::Session(key), at);
+    }
+
+    fn schedule_transaction(&mut self, key: &TransactionKey) {
+        let at = self.transactions.get(key).and_then(ServerTransaction::poll_timeout);
+        self.deadlines.set(&Timer::Transaction(key.clone()), at);
+    }
+
+    fn schedule_own_request(&mut self, branch: &str) {
+        let at = self.own_requests.get(branch).map(ClientTransaction::poll_timeout);
+        self.deadlines.set(&Timer::OwnRequest(branch.to_owned()), at);
+    }
+
+    fn new_key(&mut self) -> SessionKey {
+        self.next_key += 1;
+        SessionKey(self.next_key)
+    }
+
+    fn insert_session(&mut self, key: SessionKey, session: Session) {
+        let call_id = session.state.dialog.call_id.clone();
+        self.by_call_id.entry(call_id).or_default().push(key);
+        self.sessions.insert(key, session);
+    }
+
+    /// Reports the end of a session and forgets it. Its transactions answer for a while yet.
+    fn end(&mut self, key: SessionKey, reason: EndReason) {
+        let Some(session) = self.sessions.remove(&key) else { return };
+        let call_id = &session.state.dialog.call_id;
+        if let Some(keys) = self.by_call_id.get_mut(call_id) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_call_id.remove(call_id);
+            }
+        }
+        self.deadlines.set(&Timer::Session(key), None);
+        self.events.push_back(Event::Ended { key, reason });
+    }
+
+    fn send(&mut self, route: Route, bytes: Vec<u8>) {
+        match route {
+            Route::Datagram { local, peer } => {
+                self.transmits.push_back(Transmit::Datagram { local, peer, bytes });
+            }
+            // A connection that is gone takes what was meant for it along.
+            Route::Stream(conn) if self.connections.contains_key(&conn) => {
+                self.transmits.push_back(Transmit::Stream { conn, bytes });
+            }
+            Route::Stream(_) => {}
+        }
+    }
+
+    fn random_token(&mut self) -> String {
+        format!("{:016x}", self.random_number())
     }
 }
