@@ -200,14 +200,19 @@ impl RecordingState {
 
     /// Takes over what the finaliser built, unless a newer build is known.
     ///
-    /// Returns whether it was taken: a build that lost the race must not replace the winner.
+    /// Returns whether `built` is what is held now: a build that lost the race must not replace
+    /// the winner, and one whose answer was lost may be told again.
     pub fn finalized(&mut self, built: Finalized) -> bool {
-        let newer = self.finalized.as_ref().is_none_or(|held| held.generation < built.generation);
-        if newer && self.purge.is_none() {
-            self.finalized = Some(built);
-            return true;
+        if self.purge.is_some() {
+            return false;
         }
-        false
+        match &self.finalized {
+            Some(held) if held.generation >= built.generation => *held == built,
+            _ => {
+                self.finalized = Some(built);
+                true
+            }
+        }
     }
 
     /// Where this recording is in its life, given what is known of its journal.

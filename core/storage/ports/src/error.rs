@@ -10,10 +10,18 @@ pub enum StorageError {
     NotFound { what: String },
     /// Worth trying again: a timeout, throttling, a full disk.
     #[error("{what} is unavailable")]
-    Unavailable { what: &'static str, #[source] cause: Cause },
+    Unavailable {
+        what: &'static str,
+        #[source]
+        cause: Cause,
+    },
     /// Not worth trying again: bad credentials, a missing bucket, a corrupt file.
     #[error("{what} refused")]
-    Refused { what: &'static str, #[source] cause: Cause },
+    Refused {
+        what: &'static str,
+        #[source]
+        cause: Cause,
+    },
 }
 
 impl StorageError {

@@ -11,8 +11,9 @@ use crate::StorageError;
 /// What an event changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Recordings for which, after this event, [`RecordingState::needs_build`] holds. Told again
-    /// when the same event is applied again, so that a lost hand-over is repeated.
+    /// Recordings for which [`RecordingState::needs_build`] became true by this event. Told again
+    /// when the same event is applied again, so that a lost hand-over is repeated; not told by
+    /// other events, or every beat of an edge would repeat the finaliser's whole backlog.
     pub to_build: Vec<(TenantId, RecordingId)>,
 }
 

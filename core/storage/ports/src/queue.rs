@@ -34,8 +34,10 @@ pub struct Delivery {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueDepth {
-    /// Delivered to nobody yet, delayed ones included.
+    /// In nobody's hands: never delivered or given back, delayed ones included.
     pub waiting: u64,
+    /// How long the oldest of them could have been delivered already: the lag of the readers.
+    /// Zero while all are delayed. Giving a message back does not make it younger.
     pub oldest: Duration,
     pub dead_letters: u64,
 }
