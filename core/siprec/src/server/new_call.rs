@@ -13,7 +13,6 @@ use crate::sdp::{Origin, SessionDescription, offer};
 use crate::session::body::Body;
 use crate::session::negotiation::{NotAcceptable, Offer};
 use crate::session::{Arrival, DialogState, Pending, Session};
-use crate::sip::address::SipUri;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{Message, Method as AnyMethod, text_of};
 use crate::sip::request::Request;
@@ -42,7 +41,9 @@ impl Srs {
                 }
                 Err(reply) => reply,
             },
-            AnyMethod::Known(Method::Options) => self.options_reply(),
+            AnyMethod::Known(Method::Options) => check_scheme(&request)
+                .and_then(|()| check_extensions(&request.message))
+                .map_or_else(|refusal| refusal, |()| self.options_reply()),
             AnyMethod::Known(Method::Bye | Method::Info | Method::Update | Method::PRack) => {
                 Reply::new(StatusCode::CallTransactionDoesNotExist)
             }
@@ -62,10 +63,7 @@ impl Srs {
     }
 
     fn check_new_call(&self, invite: &Request) -> Result<(Body, Option<Terms>), Reply> {
-        let is_tel = invite.uri.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("tel:"));
-        if !is_tel && SipUri::parse(&invite.uri).is_none() {
-            return Err(Reply::new(StatusCode::UnsupportedUriScheme));
-        }
+        check_scheme(invite)?;
         let dialogs = self.by_call_id.get(&invite.call_id).into_iter().flatten();
         let mut dialogs = dialogs.filter_map(|key| self.sessions.get(key));
         if dialogs.any(|session| session.state.dialog.is_merged_with(invite)) {
@@ -185,6 +183,13 @@ impl Srs {
         self.events.push_back(Event::Reoffered { key, offer: pending.offer.streams() });
         session.pending = Some(pending);
     }
+}
+
+/// Refuses a Request-URI that is not for SIP (RFC 3261 §8.2.2.1).
+fn check_scheme(request: &Request) -> Result<(), Reply> {
+    let scheme = request.uri.split(':').next().unwrap_or_default();
+    let is_known = ["sip", "sips", "tel"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    is_known.then_some(()).ok_or_else(|| Reply::new(StatusCode::UnsupportedUriScheme))
 }
 
 /// Refuses what a request requires and we lack (RFC 3261 §8.2.2.3).

@@ -31,7 +31,7 @@ impl Route {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TransactionKey(String);
 
-/// Branches that start with this are unique in space and time.
+/// Branches that start with this, and do not end with it, are unique in space and time.
 const MAGIC_COOKIE: &str = "z9hG4bK";
 
 impl TransactionKey {
@@ -51,7 +51,9 @@ impl TransactionKey {
     fn with_method(request: &Request, method: &str) -> Self {
         let sent_by = request.via.sent_by();
         let cookie = |branch: &&str| {
-            branch.get(..MAGIC_COOKIE.len()).is_some_and(|s| s.eq_ignore_ascii_case(MAGIC_COOKIE))
+            let start = branch.get(..MAGIC_COOKIE.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(MAGIC_COOKIE))
+                && branch.len() > MAGIC_COOKIE.len()
         };
         Self(match request.via.branch().filter(cookie) {
             Some(branch) => format!("{branch} {sent_by} {method}"),
