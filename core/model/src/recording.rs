@@ -161,6 +161,8 @@ pub mod flag {
     pub const UNDECODED_TRACK: &str = "undecoded_track";
     /// One stream carries several participants.
     pub const MIXED: &str = "mixed";
+    /// Sealed records of it were changed after they were written; they are left out of the audio.
+    pub const DAMAGED: &str = "damaged";
     /// Our answer was never acknowledged.
     pub const NO_ACK: &str = "no_ack";
 }

@@ -293,10 +293,10 @@ mod tests {
 
         #[test]
         fn any_bytes_decode_without_panic(kind in 0_u8..10, bytes: Vec<u8>) {
-            if let Some(kind) = RecordKind::from_u8(kind) {
-                if let Ok(body) = Body::decode(kind, &bytes) {
-                    prop_assert_eq!(body.kind(), kind);
-                }
+            if let Some(kind) = RecordKind::from_u8(kind)
+                && let Ok(body) = Body::decode(kind, &bytes)
+            {
+                prop_assert_eq!(body.kind(), kind);
             }
         }
 

@@ -1,0 +1,255 @@
+//! From the records of a session to its lanes.
+
+use std::collections::BTreeSet;
+
+use model::call::CallFacts;
+use model::recording::{Mark, MarkKind, flag};
+use model::{Personal, Track};
+use segment::{Document, Opener, SealError, SessionRecord};
+
+use crate::clock::AxisNs;
+use crate::codec::{Codec, NARROW_HZ, WIDE_HZ};
+use crate::intake::{Intake, Stream, span_label};
+use crate::lanes::{Channel, Lane, PlacedRun};
+use crate::marks::{self, Span};
+use crate::quality::Quality;
+
+/// A week. What lies further from the beginning of the call has a wrong time.
+const LONGEST_CALL_NS: i64 = 7 * 24 * 3_600 * 1_000_000_000;
+
+/// Which of a session's streams belong to a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All: the session's first recording.
+    Session,
+    /// Those whose label its facts name: a further communication session of the same session.
+    NamedStreams,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// The wrong tenant key, erased keys, or an old release: building on would give silence.
+    #[error("the records do not open")]
+    Sealed(#[source] SealError),
+}
+
+/// A call, ready to be rendered.
+#[derive(Debug)]
+pub struct Assembled {
+    /// Samples a second of every lane.
+    pub sample_rate: u32,
+    /// Samples of every lane.
+    pub samples: u64,
+    /// Participants' order: the first participant's stream is lane 0.
+    pub lanes: Vec<Lane>,
+    pub marks: Vec<Mark>,
+    pub flags: BTreeSet<String>,
+    /// Metadata documents as received.
+    pub documents: Vec<Document>,
+    /// Whether the end of the session is among the records.
+    pub ended: bool,
+}
+
+impl Assembled {
+    pub fn duration_ms(&self) -> u64 {
+        // Rounded up, so that no mark or track sticks out.
+        (self.samples * 1_000).div_ceil(u64::from(self.sample_rate))
+    }
+}
+
+/// Lays the packets of `records`, which are in order of position, onto call time.
+///
+/// Holds in memory every payload and 48 bytes a packet: about 40 MB for an hour of one G.711 stream.
+pub fn assemble(
+    records: impl IntoIterator<Item = SessionRecord>,
+    opener: &Opener,
+    facts: &CallFacts,
+    scope: Scope,
+) -> Result<Assembled, AssembleError> {
+    let mut intake = Intake::default();
+    for record in records {
+        intake.take(&record, opener).map_err(AssembleError::Sealed)?;
+    }
+    let mut streams: Vec<(u16, Stream)> = std::mem::take(&mut intake.streams)
+        .into_iter()
+        .map(|((index, _), stream)| (index, stream))
+        .filter(|(_, stream)| belongs(stream, facts, scope))
+        .collect();
+    for run in streams.iter_mut().flat_map(|(_, stream)| &mut stream.runs) {
+        run.settle();
+    }
+    // First participant first; streams of nobody known after, in the order of the offer.
+    streams.sort_by_key(|(index, stream)| {
+        (speakers(facts, &stream.label).first().copied().unwrap_or(usize::MAX), *index)
+    });
+
+    let extent = extent(&streams);
+    let (zero, end) = extent.unwrap_or_else(|| {
+        // Without media a call is as long as its dialog.
+        let from = intake.started.unwrap_or(0);
+        (from, intake.ended.unwrap_or(from).clamp(from, from.saturating_add(LONGEST_CALL_NS)))
+    });
+    let entries = || streams.iter().flat_map(|(_, s)| &s.runs).flat_map(|run| &run.entries);
+    let is_wide = entries().any(|entry| entry.codec == Codec::G722);
+    let sample_rate = if is_wide { WIDE_HZ } else { NARROW_HZ };
+    let ns = i128::from(end - zero) * i128::from(sample_rate);
+    let samples = u64::try_from((ns + 500_000_000) / 1_000_000_000).unwrap_or(0);
+
+    let mut call = Assembled {
+        sample_rate,
+        samples,
+        lanes: Vec::new(),
+        marks: Vec::new(),
+        flags: BTreeSet::new(),
+        documents: intake.documents,
+        ended: intake.ended.is_some(),
+    };
+    if intake.interrupted {
+        call.flag(flag::INTERRUPTED);
+    }
+    if intake.damaged > 0 {
+        call.flag(flag::DAMAGED);
+    }
+    let duration_ms = call.duration_ms();
+    let mut marks: Vec<Mark> = Vec::new();
+    let whole_call = |span: &&Span| span.label.is_none();
+    marks.extend(
+        intake.spans.0.iter().filter(whole_call).map(|span| span.mark(zero, duration_ms, None)),
+    );
+    let channels = channels(&streams, facts);
+    for (track, ((index, stream), channel)) in streams.into_iter().zip(channels).enumerate() {
+        let label = span_label(index, &stream.label);
+        let told = intake.spans.0.iter().filter(|span| span.label.as_ref() == Some(&label));
+        marks.extend(told.map(|span| span.mark(zero, duration_ms, Some(track))));
+        let digits = stream.runs.iter().flat_map(marks::digits);
+        marks.extend(digits.map(|span| span.mark(zero, duration_ms, Some(track))));
+        call.add_lane(stream, channel, facts, zero);
+        let losses = call.lanes.last().map(|lane| marks::losses(&lane.runs)).unwrap_or_default();
+        marks.extend(losses.iter().map(|span| span.mark(zero, duration_ms, Some(track))));
+    }
+    // A mark outside the media, as of a hold before the first packet, is of no use to a listener.
+    marks.retain(|mark| mark.from_ms < mark.to_ms || is_moment(mark.kind));
+    call.marks = marks::tidy(marks);
+    Ok(call)
+}
+
+fn is_moment(kind: MarkKind) -> bool {
+    matches!(kind, MarkKind::Dtmf | MarkKind::Join | MarkKind::Leave)
+}
+
+impl Assembled {
+    fn flag(&mut self, flag: &str) {
+        self.flags.insert(flag.to_owned());
+    }
+
+    fn add_lane(&mut self, stream: Stream, channel: Channel, facts: &CallFacts, zero: AxisNs) {
+        let speakers = speakers(facts, &stream.label);
+        if speakers.len() > 1 {
+            self.flag(flag::MIXED);
+        }
+        let heard = stream.runs.iter().flat_map(|run| &run.entries);
+        if heard.clone().any(|entry| entry.codec == Codec::Unknown) {
+            self.flag(flag::UNDECODED_TRACK);
+        }
+        let quality = quality(&stream);
+        if quality.received == 0 && stream.sends {
+            self.flag(flag::NO_PACKETS);
+        }
+        let codec = stream.codec();
+        let party = speakers.first().and_then(|index| facts.participants.get(*index));
+        let participant: Option<Personal<String>> =
+            party.and_then(|party| party.aor.clone().or_else(|| party.name.clone()));
+        let mut extents = stream.runs.iter().filter_map(|run| run.extent());
+        let first = extents.next();
+        let extent = first.map(|first| {
+            extents.fold(first, |(from, to), run| (from.min(run.0), to.max(run.1)))
+        });
+        let duration_ms = extent.map_or(0, |(from, to)| (to.abs_diff(from) + 500_000) / 1_000_000);
+        let within = |run: &PlacedRun| run.starts_before(self.samples);
+        let mut runs: Vec<PlacedRun> = stream
+            .runs
+            .into_iter()
+            .filter_map(|run| PlacedRun::new(run, zero, self.sample_rate))
+            .filter(within)
+            .collect();
+        runs.sort_by_key(PlacedRun::start);
+        let lane = Lane {
+            track: Track {
+                label: stream.label,
+                participant,
+                speakers,
+                codec,
+                packets_expected: quality.expected,
+                packets_received: quality.received,
+                packets_lost: quality.lost,
+                duration_ms: duration_ms.min(self.duration_ms()),
+            },
+            quality,
+            channel,
+            runs,
+            sample_rate: self.sample_rate,
+            samples: self.samples,
+        };
+        if lane.is_silent() {
+            self.flag(flag::SILENT_TRACK);
+        }
+        self.lanes.push(lane);
+    }
+}
+
+fn belongs(stream: &Stream, facts: &CallFacts, scope: Scope) -> bool {
+    let named = || facts.streams.iter().any(|fact| fact.label == stream.label);
+    scope == Scope::Session || (!stream.label.is_empty() && named())
+}
+
+/// Indexes of the participants heard on a stream.
+fn speakers(facts: &CallFacts, label: &str) -> Vec<usize> {
+    let ids: BTreeSet<&str> = facts.speakers(label).map(|party| party.id.as_str()).collect();
+    let parties = facts.participants.iter().enumerate();
+    parties.filter(|(_, party)| ids.contains(party.id.as_str())).map(|(at, _)| at).collect()
+}
+
+/// First and last moment of media of any stream.
+fn extent(streams: &[(u16, Stream)]) -> Option<(AxisNs, AxisNs)> {
+    let extents = streams.iter().flat_map(|(_, stream)| &stream.runs).filter_map(|run| run.extent());
+    let extents: Vec<(AxisNs, AxisNs)> = extents.collect();
+    let zero = extents.iter().map(|(from, _)| *from).min()?;
+    let latest = zero.saturating_add(LONGEST_CALL_NS);
+    let end = extents.iter().map(|(_, to)| *to).filter(|to| *to <= latest).max();
+    Some((zero, end.unwrap_or(zero)))
+}
+
+/// The first party is left, the second is right, further ones are in the centre. Streams of one
+/// party, as before and after a transfer, are on one side.
+fn channels(streams: &[(u16, Stream)], facts: &CallFacts) -> Vec<Channel> {
+    let mut parties: Vec<Option<usize>> = Vec::new();
+    let mut channels = Vec::new();
+    for (_, stream) in streams {
+        let party = speakers(facts, &stream.label).first().copied();
+        let known = parties.iter().position(|held| held.is_some() && *held == party);
+        let side = known.unwrap_or_else(|| {
+            parties.push(party);
+            parties.len() - 1
+        });
+        channels.push(match side {
+            0 => Channel::Left,
+            1 => Channel::Right,
+            _ => Channel::Centre,
+        });
+    }
+    channels
+}
+
+fn quality(stream: &Stream) -> Quality {
+    let mut quality = Quality { not_rtp: stream.not_rtp, ..Quality::default() };
+    for run in &stream.runs {
+        quality.expected += run.expected() + run.lost_before;
+        quality.received += run.entries.len() as u64;
+        quality.duplicates += run.duplicates;
+        quality.reordered += run.reordered;
+        quality.jitter_max_ms = quality.jitter_max_ms.max(run.jitter.max_ms());
+    }
+    quality.lost = quality.expected.saturating_sub(quality.received);
+    quality.restarts = (stream.runs.len() as u64).saturating_sub(1);
+    quality
+}
