@@ -17,7 +17,9 @@
 //! half: with the object store, the queue and everything behind them away, calls are answered and
 //! recorded until the disk is full, and then calls in progress are still recorded.
 
-pub mod admin;
+mod admin;
+mod announce;
+mod backoff;
 mod capture;
 mod commands;
 pub mod config;
@@ -30,6 +32,7 @@ mod recording;
 mod route;
 mod session;
 mod signaling;
+mod upload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use admin::Admin;
+use announce::AnnounceConfig;
 use commands::Commands;
 use config::{Config, ConfigError};
 use health::Health;
@@ -48,6 +52,7 @@ use journal::{Deliver, Journal, JournalConfig, JournalError, JournalHandle, Mome
 use policy::PolicyReader;
 use recording::Recording;
 use signaling::ListenError;
+use upload::UploadConfig;
 
 pub use drain::Shutdown;
 
@@ -244,8 +249,21 @@ fn start_delivery(
     journal: &JournalHandle,
     deliver: &watch::Sender<Deliver>,
 ) -> Vec<JoinHandle<()>> {
-    let _ = (config, engines, journal, deliver);
-    Vec::new()
+    let upload_config = UploadConfig {
+        segment: Duration::from_secs(config.journal.segment_secs.get().into()),
+        ..UploadConfig::default()
+    };
+    let objects = engines.objects.clone();
+    let events = engines.events.clone();
+    vec![
+        tokio::spawn(upload::run(journal.clone(), objects, upload_config, deliver.subscribe())),
+        tokio::spawn(announce::run(
+            journal.clone(),
+            events,
+            AnnounceConfig::default(),
+            deliver.subscribe(),
+        )),
+    ]
 }
 
 /// After a drain everything is delivered before the process goes; otherwise the next start does.

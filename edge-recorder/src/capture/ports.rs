@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn rtp_is_even_and_rtcp_is_the_next_port() {
-        let mut pool = pool("41001-41009");
+        let mut pool = pool("31001-31009");
         let pair = pool.allocate(Instant::now()).unwrap();
         assert_eq!(pair.port % 2, 0);
         assert_eq!(pair.rtp.local_addr().unwrap().port(), pair.port);
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_port_rests_after_a_call() {
-        let mut pool = pool("41010-41011");
+        let mut pool = pool("31010-31011");
         let now = Instant::now();
         let pair = pool.allocate(now).unwrap();
         let port = pair.port;
@@ -227,15 +227,15 @@ mod tests {
 
     #[test]
     fn a_port_that_another_program_holds_is_passed_over() {
-        let _theirs = UdpSocket::bind("127.0.0.1:41021").unwrap();
-        let mut pool = pool("41020-41023");
-        assert_eq!(pool.allocate(Instant::now()).unwrap().port, 41_022);
+        let _theirs = UdpSocket::bind("127.0.0.1:31021").unwrap();
+        let mut pool = pool("31020-31023");
+        assert_eq!(pool.allocate(Instant::now()).unwrap().port, 31_022);
     }
 
     #[test]
     fn a_restarted_recorder_gets_its_ports_back_and_does_not_give_them_out_again() {
-        let mut pool = pool("41030-41031");
-        let _pair = pool.reopen(41_030).unwrap();
+        let mut pool = pool("31030-31031");
+        let _pair = pool.reopen(31_030).unwrap();
         assert!(pool.allocate(Instant::now()).is_err());
     }
 

@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn two_seconds_in_which_nobody_takes_anything_lose_no_packet() {
         let (capture, inbox) = Capture::start(CaptureMode::Sweep).unwrap();
-        let ports = pair(41_200);
+        let ports = pair(31_200);
         let target = ports.rtp.local_addr().unwrap();
         capture.order(Order::Open { session: session(1), stream: 3, ports, offered: None });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn what_arrived_before_the_end_is_delivered_and_then_the_port_is_free() {
         let (capture, inbox) = Capture::start(CaptureMode::Sweep).unwrap();
-        let ports = pair(41_202);
+        let ports = pair(31_202);
         let target = ports.rtp.local_addr().unwrap();
         capture.order(Order::Open { session: session(1), stream: 0, ports, offered: None });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -432,7 +432,7 @@ mod tests {
         assert_eq!(closed.len(), 1);
         assert_eq!(
             (closed[0].ports.as_slice(), closed[0].whole_session),
-            ([41_202].as_slice(), true)
+            ([31_202].as_slice(), true)
         );
         UdpSocket::bind(target).expect("the port is free");
     }
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn what_is_said_while_paused_is_not_delivered() {
         let (capture, inbox) = Capture::start(CaptureMode::Sweep).unwrap();
-        let ports = pair(41_204);
+        let ports = pair(31_204);
         let target = ports.rtp.local_addr().unwrap();
         capture.order(Order::Open { session: session(1), stream: 0, ports, offered: None });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -467,7 +467,7 @@ mod tests {
     #[test]
     fn a_stranger_is_not_recorded() {
         let (capture, inbox) = Capture::start(CaptureMode::Sweep).unwrap();
-        let ports = pair(41_206);
+        let ports = pair(31_206);
         let target = ports.rtp.local_addr().unwrap();
         let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();

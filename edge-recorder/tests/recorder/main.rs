@@ -1,0 +1,7 @@
+//! A whole recorder on loopback, with the embedded engines: what an SRC, an operator and the
+//! object store see of it.
+
+mod calls;
+mod operation;
+mod restart;
+mod support;
