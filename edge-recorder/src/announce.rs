@@ -256,3 +256,6 @@ fn beat(
     };
     [Message::now(event(false)), Message { body: event(true), delay: config.dead_man }]
 }
+
+#[cfg(test)]
+mod tests;

@@ -338,3 +338,6 @@ impl Clocks {
         news
     }
 }
+
+#[cfg(test)]
+mod tests;

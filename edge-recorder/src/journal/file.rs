@@ -10,6 +10,7 @@
 //! ```text
 //! magic: "LKJOURNL"   version: u16 LE   zero: u8[6]
 //! journal id: u8[16]  generation: u64 LE   epoch: u64 LE   first position: u64 LE
+//! position before: u64 LE, the last record of the file before that counts
 //! zero: to 124   checksum: u32 LE, CRC32C of the first 124 bytes
 //! zero: to 4096, where records begin
 //! ```
@@ -44,6 +45,8 @@ pub struct FileHeader {
     pub generation: u64,
     pub epoch: u64,
     pub first: Position,
+    /// The record before `first`. Not always `first - 1`: a start leaves positions unused.
+    pub before: Position,
 }
 
 /// What the first bytes of a file are.
@@ -64,6 +67,7 @@ impl FileHeader {
         out[32..40].copy_from_slice(&self.generation.to_le_bytes());
         out[40..48].copy_from_slice(&self.epoch.to_le_bytes());
         out[48..56].copy_from_slice(&self.first.0.to_le_bytes());
+        out[56..64].copy_from_slice(&self.before.0.to_le_bytes());
         let checksum = record::crc32c(&out[..CHECKED_BYTES]);
         out[CHECKED_BYTES..CHECKED_BYTES + 4].copy_from_slice(&checksum.to_le_bytes());
         out
@@ -81,17 +85,17 @@ impl FileHeader {
         }
         let mut journal = [0; 16];
         journal.copy_from_slice(&checked[16..32]);
-        match (u64_at(checked, 32), u64_at(checked, 40), u64_at(checked, 48)) {
-            (Some(generation), Some(epoch), Some(first)) if version > 0 && first > 0 => {
-                FoundHeader::Good(Self {
-                    journal: JournalId(Uuid::from_bytes(journal)),
-                    generation,
-                    epoch,
-                    first: Position(first),
-                })
-            }
-            _ => FoundHeader::None,
-        }
+        let number = |at| u64_at(checked, at).unwrap_or(0);
+        let header = Self {
+            journal: JournalId(Uuid::from_bytes(journal)),
+            generation: number(32),
+            epoch: number(40),
+            first: Position(number(48)),
+            before: Position(number(56)),
+        };
+        // Else nobody wrote it: positions and versions begin at 1.
+        let is_sound = version > 0 && header.first > header.before;
+        if is_sound { FoundHeader::Good(header) } else { FoundHeader::None }
     }
 
     pub fn read(file: &dyn DiskFile) -> io::Result<FoundHeader> {
@@ -117,8 +121,9 @@ pub struct Entry {
     pub name: String,
     pub file: Arc<dyn DiskFile>,
     pub bytes: u64,
-    pub epoch: u64,
     pub first: Position,
+    /// As in [`FileHeader`].
+    pub before: Position,
 }
 
 /// A file that may be written over.
@@ -160,9 +165,10 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Where the file of this generation ends: at the first position of the next one.
-    pub fn below(&self, generation: u64) -> Option<Position> {
-        self.used.range(generation + 1..).next().map(|(_, next)| next.first)
+    /// The last record of this generation that counts, as the next file says; `None` while there
+    /// is no next one.
+    pub fn end(&self, generation: u64) -> Option<Position> {
+        self.used.range(generation + 1..).next().map(|(_, next)| next.before)
     }
 
     pub fn newest_generation(&self) -> u64 {
@@ -181,8 +187,8 @@ impl Catalog {
         let generations: Vec<u64> =
             self.used.range(..snapshot).map(|(number, _)| *number).collect();
         for generation in generations {
-            let Some(below) = self.below(generation) else { break };
-            let done = |entry: &Entry| entry.first >= below || below.0 <= announced_through.0 + 1;
+            let Some(end) = self.end(generation) else { break };
+            let done = |entry: &Entry| end < entry.first || end <= announced_through;
             if self.used.get(&generation).is_some_and(done) {
                 let Entry { name, file, bytes, .. } =
                     self.used.remove(&generation).expect("it was there in the line above");

@@ -56,8 +56,8 @@
 //! the rest:  whatever an earlier use left there
 //! ```
 //!
-//! A file ends where the next one begins: records of file *n* with positions at or after the
-//! first position of file *n + 1* do not count. That is how a torn tail, and what was written
+//! A file ends where the next one says: file *n + 1* names the position before its first, and what
+//! lies behind that in file *n* does not count. That is how a torn tail, and what was written
 //! around a failed sync, stay out of the story without being overwritten. A file is begun only
 //! when the one before is synced up to there.
 //!
@@ -88,7 +88,7 @@ mod verify;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 pub(crate) mod torn_disk;
 

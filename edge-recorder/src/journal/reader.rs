@@ -64,10 +64,10 @@ impl Reader {
     pub fn next(&mut self, through: Position) -> io::Result<Option<Record>> {
         while self.after < through {
             let after = self.after;
-            let Some((below, reader)) = self.file_of_next()? else {
+            let Some((end, reader)) = self.file_of_next()? else {
                 return Ok(None);
             };
-            let end = below.map_or(through, |below| through.min(Position(below.0 - 1)));
+            let end = end.map_or(through, |end| through.min(end));
             match reader.next(end)? {
                 // Before where we began: the file is read from its start.
                 Next::Record(record) if record.position <= after => {}
@@ -89,24 +89,19 @@ impl Reader {
     /// The file with the record after `self.after`, or the first one beyond, and where it ends.
     fn file_of_next(&mut self) -> io::Result<Option<(Option<Position>, &mut FileReader)>> {
         let wanted = self.after.next();
-        let (generation, below, entry) = {
+        let found = {
             let catalog = lock(&self.shared.catalog);
-            let found = catalog.used.iter().find(|(generation, entry)| {
-                catalog
-                    .below(**generation)
-                    .is_none_or(|below| below > wanted && below > entry.first)
-            });
-            match found {
-                Some((generation, entry)) => {
-                    (*generation, catalog.below(*generation), entry.clone())
-                }
-                None => return Ok(None),
-            }
+            catalog.used.iter().find_map(|(generation, entry)| {
+                let end = catalog.end(*generation);
+                let holds = end.is_none_or(|end| end >= wanted && end >= entry.first);
+                holds.then(|| (*generation, end, entry.clone()))
+            })
         };
+        let Some((generation, end, entry)) = found else { return Ok(None) };
         if self.current.as_ref().is_none_or(|(held, _)| *held != generation) {
             self.current = Some((generation, self.file_reader(generation, entry)));
         }
-        Ok(self.current.as_mut().map(|(_, reader)| (below, reader)))
+        Ok(self.current.as_mut().map(|(_, reader)| (end, reader)))
     }
 
     fn file_reader(&self, generation: u64, entry: Entry) -> FileReader {

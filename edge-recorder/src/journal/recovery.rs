@@ -68,7 +68,7 @@ pub(super) fn open(
     });
     let mut writer = Writer::new(Arc::clone(&shared));
     writer
-        .begin(first)
+        .begin(recovered_last, first)
         .map_err(|source| JournalError::Disk { what: "begin a journal file", source })?;
     let lock = Arc::new(lock);
     let held = Arc::clone(&lock);
@@ -161,7 +161,8 @@ pub(super) fn directory(disk: &dyn Disk) -> Result<Directory, JournalError> {
         if header.journal == id {
             epoch = epoch.max(header.epoch);
             let file::Free { name, file, bytes } = free;
-            let entry = Entry { name, file, bytes, epoch: header.epoch, first: header.first };
+            let (first, before) = (header.first, header.before);
+            let entry = Entry { name, file, bytes, first, before };
             catalog.used.insert(header.generation, entry);
         } else {
             // Not ours to write over: somebody put it here by hand.
@@ -258,17 +259,12 @@ pub(super) struct Survey {
 /// Reads all of a file and tells damage from tear; see the module above.
 pub(super) fn survey(id: JournalId, catalog: &Catalog, generation: u64) -> io::Result<Survey> {
     let entry = &catalog.used[&generation];
-    let below = catalog.below(generation);
+    let end = catalog.end(generation);
     let mut reader = reader(id, generation, entry);
     reader.snapshot()?;
-    let through = below.map_or(Position(u64::MAX), |below| Position(below.0 - 1));
-    let next_of_same_start = catalog
-        .used
-        .range(generation + 1..)
-        .next()
-        .is_some_and(|(_, next)| next.epoch == entry.epoch);
-    // The next file of a start is begun when this one is synced to its end.
-    let mut synced = if next_of_same_start { through } else { Position(0) };
+    let through = end.unwrap_or(Position(u64::MAX));
+    // What the next file counts on was synced before that file was begun.
+    let mut synced = end.unwrap_or_default();
     let mut survey = Survey {
         end: reader.last(),
         seen: reader.last(),
@@ -305,7 +301,7 @@ pub(super) fn survey(id: JournalId, catalog: &Catalog, generation: u64) -> io::R
         survey.end = last;
         survey.records += records;
     }
-    if next_of_same_start && survey.end < through {
+    if end.is_some_and(|end| end >= entry.first && survey.end < end) {
         survey.holes.push(damage(reader.offset(), entry.bytes, survey.end));
     }
     Ok(survey)

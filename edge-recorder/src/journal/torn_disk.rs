@@ -3,24 +3,28 @@
 //! - A crash keeps any part of what was written and not synced, in pieces of 64 bytes.
 //! - A failed sync forgets what was dirty, as Linux does: the next sync succeeds and has written
 //!   nothing of it.
-//! - Handles from before a crash are dead.
+//! - Nothing from before a crash works any more: a thread that lives on can do no harm.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::disk::{Disk, DiskFile};
 
+/// The disk as one life of the machine sees it; after a crash it is dead, and what lies on the
+/// platter is seen through the disk that the crash returned.
 #[derive(Clone, Default)]
 pub struct TornDisk {
     shared: Arc<(Mutex<Inner>, Condvar)>,
+    life: u32,
 }
 
 #[derive(Default)]
 struct Inner {
     files: BTreeMap<String, Data>,
-    crashes: u32,
+    /// The life that is now.
+    life: u32,
     locked: bool,
     faults: Faults,
     syncs: u64,
@@ -59,10 +63,8 @@ impl TornDisk {
     }
 
     /// The machine stops: of what was not synced, each piece is there or not.
-    pub fn crash(&self, mut seed: u64) {
+    pub fn crash(&self, mut seed: u64) -> Self {
         let mut inner = self.shared.0.lock().unwrap();
-        inner.crashes += 1;
-        inner.locked = false;
         for data in inner.files.values_mut() {
             for (from, to) in std::mem::take(&mut data.dirty) {
                 let mut at = from;
@@ -80,15 +82,28 @@ impl TornDisk {
             }
             data.cached.clone_from(&data.durable);
         }
-        self.shared.1.notify_all();
+        self.next_life(inner)
     }
 
     /// The process is killed: what it wrote is in the page cache and stays.
-    pub fn kill(&self) {
-        let mut inner = self.shared.0.lock().unwrap();
-        inner.crashes += 1;
+    pub fn kill(&self) -> Self {
+        self.next_life(self.shared.0.lock().unwrap())
+    }
+
+    fn next_life(&self, mut inner: MutexGuard<'_, Inner>) -> Self {
+        inner.life += 1;
         inner.locked = false;
+        inner.faults = Faults::default();
         self.shared.1.notify_all();
+        Self { shared: Arc::clone(&self.shared), life: inner.life }
+    }
+
+    fn inner(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let inner = self.shared.0.lock().unwrap();
+        if inner.life != self.life {
+            return Err(io::Error::other("from before a crash"));
+        }
+        Ok(inner)
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -108,20 +123,15 @@ impl TornDisk {
     }
 
     fn handle(&self, name: &str) -> Arc<dyn DiskFile> {
-        let crashes = self.shared.0.lock().unwrap().crashes;
-        Arc::new(TornFile { disk: self.clone(), name: name.to_owned(), crashes })
+        Arc::new(TornFile { disk: self.clone(), name: name.to_owned() })
     }
 }
 
-struct TornLock {
-    disk: TornDisk,
-    crashes: u32,
-}
+struct TornLock(TornDisk);
 
 impl Drop for TornLock {
     fn drop(&mut self) {
-        let mut inner = self.disk.shared.0.lock().unwrap();
-        if inner.crashes == self.crashes {
+        if let Ok(mut inner) = self.0.inner() {
             inner.locked = false;
         }
     }
@@ -129,31 +139,31 @@ impl Drop for TornLock {
 
 impl Disk for TornDisk {
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
-        let mut inner = self.shared.0.lock().unwrap();
+        let mut inner = self.inner()?;
         if inner.locked {
             return Err(ErrorKind::WouldBlock.into());
         }
         inner.locked = true;
-        Ok(Box::new(TornLock { disk: self.clone(), crashes: inner.crashes }))
+        Ok(Box::new(TornLock(self.clone())))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.names())
+        Ok(self.inner()?.files.keys().cloned().collect())
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let inner = self.shared.0.lock().unwrap();
+        let inner = self.inner()?;
         inner.files.get(name).map(|data| data.cached.clone()).ok_or(ErrorKind::NotFound.into())
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let data = Data { durable: bytes.to_vec(), cached: bytes.to_vec(), dirty: Vec::new() };
-        self.shared.0.lock().unwrap().files.insert(name.to_owned(), data);
+        self.inner()?.files.insert(name.to_owned(), data);
         Ok(())
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let mut inner = self.shared.0.lock().unwrap();
+        let mut inner = self.inner()?;
         if inner.faults.full {
             return Err(ErrorKind::StorageFull.into());
         }
@@ -169,12 +179,12 @@ impl Disk for TornDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.shared.0.lock().unwrap().files.remove(name);
+        self.inner()?.files.remove(name);
         Ok(())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(if self.shared.0.lock().unwrap().faults.full { 0 } else { FREE_BYTES })
+        Ok(if self.inner()?.faults.full { 0 } else { FREE_BYTES })
     }
 
     fn place(&self) -> String {
@@ -185,16 +195,12 @@ impl Disk for TornDisk {
 struct TornFile {
     disk: TornDisk,
     name: String,
-    crashes: u32,
 }
 
 impl TornFile {
     fn with<T>(&self, work: impl FnOnce(&mut Data, Faults) -> io::Result<T>) -> io::Result<T> {
-        let mut inner = self.disk.shared.0.lock().unwrap();
+        let mut inner = self.disk.inner()?;
         let faults = inner.faults;
-        if inner.crashes != self.crashes {
-            return Err(io::Error::other("handle from before a crash"));
-        }
         let data = inner.files.get_mut(&self.name).ok_or(ErrorKind::NotFound)?;
         work(data, faults)
     }
@@ -231,7 +237,7 @@ impl DiskFile for TornFile {
     fn sync(&self) -> io::Result<()> {
         let (mutex, changed) = &*self.disk.shared;
         let mut inner = mutex.lock().unwrap();
-        while inner.faults.syncs_stall && inner.crashes == self.crashes {
+        while inner.faults.syncs_stall && inner.life == self.disk.life {
             inner = changed.wait(inner).unwrap();
         }
         inner.syncs += 1;

@@ -51,8 +51,8 @@ impl Writer {
     }
 
     /// Begins the first file of this start and syncs it.
-    pub fn begin(&mut self, first: Position) -> io::Result<()> {
-        self.begin_file(first, 0)?;
+    pub fn begin(&mut self, before: Position, first: Position) -> io::Result<()> {
+        self.begin_file(before, first, 0)?;
         self.sync()?;
         self.look_at_free_space();
         Ok(())
@@ -65,7 +65,6 @@ impl Writer {
             if !self.commit(&mut batch) {
                 break;
             }
-            lock(&self.shared.buffer).in_flight = 0;
             self.look_at_free_space();
             batch.bytes.clear();
             batch.records.clear();
@@ -154,7 +153,7 @@ impl Writer {
                     self.fold(batch, *done, index);
                     *done = index;
                 }
-                self.begin_file(placed.position, bytes)?;
+                self.begin_file(Position(placed.position.0 - 1), placed.position, bytes)?;
                 run = index;
             }
             let Some(now) = &mut self.current else {
@@ -209,14 +208,17 @@ impl Writer {
             let (generation, offset) = (now.generation, now.offset);
             *lock(&self.shared.tail) = Some(Tail { generation, offset, position: last.position });
         }
+        let end = batch.records.get(to).map_or(batch.bytes.len(), |record| record.start);
+        lock(&self.shared.buffer).in_flight = batch.bytes.len() - end;
         self.shared.synced.send_modify(|synced| {
             synced.position = last.position;
             synced.newest_packet = newest_packet;
         });
     }
 
-    /// Begins a file whose first record has position `first` and needs `bytes`. Not synced.
-    fn begin_file(&mut self, first: Position, bytes: u64) -> io::Result<()> {
+    /// Begins a file whose first record has position `first` and needs `bytes`. Not synced; all
+    /// up to `before` is, in the files before.
+    fn begin_file(&mut self, before: Position, first: Position, bytes: u64) -> io::Result<()> {
         let (mut snapshot, announced_through) = {
             let state = lock(&self.shared.state);
             (file::encode_snapshot(&state, first), state.announced_through())
@@ -226,9 +228,9 @@ impl Writer {
         let Free { name, file, bytes } = self.free_file(announced_through, needed)?;
         let mut catalog = lock(&self.shared.catalog);
         let generation = catalog.newest_generation().max(self.snapshot) + 1;
-        let header =
-            FileHeader { journal: self.shared.id, generation, epoch: self.shared.epoch, first };
-        let entry = Entry { name, file: Arc::clone(&file), bytes, epoch: self.shared.epoch, first };
+        let (journal, epoch) = (self.shared.id, self.shared.epoch);
+        let header = FileHeader { journal, generation, epoch, first, before };
+        let entry = Entry { name, file: Arc::clone(&file), bytes, first, before };
         catalog.used.insert(generation, entry);
         drop(catalog);
         let checksum = Checksum::new(self.shared.id, generation);

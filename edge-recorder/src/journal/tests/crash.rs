@@ -1,0 +1,117 @@
+//! Disks that fail, stall and fill up.
+
+use super::torn_disk::Faults;
+use super::*;
+
+#[test]
+fn a_failed_sync_loses_nothing_that_is_still_in_the_buffer() {
+    let disk = TornDisk::default();
+    let (journal, _) = open(&disk);
+    let handle = journal.handle();
+    start(&handle, &tag(1));
+    sync(&journal);
+    disk.set(Faults { syncs_fail: true, ..Faults::default() });
+    let lost_once = packets(&handle, &tag(1), 10, b"written around a failed sync");
+    let handle_waiting = handle.clone();
+    let waiting = std::thread::spawn(move || wait(handle_waiting.sync(lost_once)));
+    while handle.can_accept() != Err(CannotAccept::DiskFailing) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(handle.positions().synced.position < lost_once, "nothing is said to be synced");
+    disk.set(Faults::default());
+    waiting.join().unwrap().unwrap();
+    assert_eq!(handle.can_accept(), Ok(()));
+    // What the failed sync forgot must be on the platter now.
+    let disk = disk.crash(1);
+    abandon(journal);
+    let (journal, recovered) = open(&disk);
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+    assert_eq!(all(&journal).iter().filter(|found| found.position == lost_once).count(), 1);
+    assert_eq!(recovered.live.len(), 1);
+}
+
+#[test]
+fn a_disk_that_stalls_refuses_packets_only_when_the_buffer_is_full_and_calls_after() {
+    let disk = TornDisk::default();
+    let (journal, _) = open(&disk);
+    let handle = journal.handle();
+    start(&handle, &tag(1));
+    disk.set(Faults { syncs_stall: true, ..Faults::default() });
+    let batch = [0; 64 * 1024];
+    let mut taken = 0;
+    let refused = loop {
+        let result = handle
+            .append_sealed(&tag(1), at(taken), SealedKind::Packets, None, |_| batch.to_vec());
+        match result {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, AppendError::Full);
+    assert_eq!(taken, 16, "a buffer of 1 MiB takes 16 batches of 64 KiB");
+    assert_eq!(handle.can_accept(), Err(CannotAccept::DiskSlow));
+    end(&handle, &tag(1));
+    disk.set(Faults::default());
+    sync(&journal);
+    assert_eq!(handle.can_accept(), Ok(()));
+    let sealed = all(&journal).iter().filter(|found| found.kind == record::Kind::Packets).count();
+    assert_eq!(sealed as u64, taken);
+}
+
+#[test]
+fn a_full_disk_refuses_new_calls_and_keeps_the_ones_in_progress() {
+    let disk = TornDisk::default();
+    let (journal, _) = open(&disk);
+    let handle = journal.handle();
+    assert_eq!(handle.can_accept(), Ok(()));
+    start(&handle, &tag(1));
+    disk.set(Faults { full: true, ..Faults::default() });
+    packets(&handle, &tag(1), 1, b"goes on");
+    sync(&journal);
+    let begun = std::time::Instant::now();
+    while handle.can_accept().is_ok() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let refused = handle.can_accept().unwrap_err();
+    assert!(matches!(refused, CannotAccept::DiskFull { free_bytes: 0, .. }), "{refused:?}");
+}
+
+#[test]
+fn closing_commits_what_waits_and_later_appends_are_refused() {
+    let disk = TornDisk::default();
+    let (journal, _) = open(&disk);
+    let handle = journal.handle();
+    let position = start(&handle, &tag(1));
+    assert!(journal.close(Duration::from_secs(5)));
+    let refused = handle.append(&tag(1), at(1), AppendRecord::Dialog { plain: Vec::new() });
+    assert_eq!(refused, Err(AppendError::Closed));
+    assert_eq!(wait(handle.wait_synced(position)), Ok(()));
+    assert_eq!(wait(handle.wait_synced(position.next())), Err(AppendError::Closed));
+    let (_journal, recovered) = open(&disk);
+    assert_eq!(recovered.live.len(), 1);
+}
+
+#[test]
+fn a_commit_follows_the_first_record_without_anybody_asking() {
+    let disk = TornDisk::default();
+    let quick = JournalConfig { commit: Duration::from_millis(20), ..config() };
+    let (journal, _) = Journal::open_on(Arc::new(disk.clone()), quick).unwrap();
+    let syncs = disk.syncs();
+    let handle = journal.handle();
+    let last = (0..10).map(|_| start(&handle, &tag(1))).last().unwrap();
+    wait(handle.wait_synced(last)).unwrap();
+    assert!(disk.syncs() - syncs <= 2, "records of one interval are one commit");
+}
+
+#[test]
+fn every_sync_is_told_to_the_observer() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let listener = Arc::clone(&told);
+    let on_sync: SyncObserver = Arc::new(move |_, worked| listener.lock().unwrap().push(worked));
+    let disk = TornDisk::default();
+    let observed = JournalConfig { on_sync: Some(on_sync), ..config() };
+    let (journal, _) = Journal::open_on(Arc::new(disk), observed).unwrap();
+    start(&journal.handle(), &tag(1));
+    sync(&journal);
+    assert_eq!(*told.lock().unwrap(), [true, true]);
+}
