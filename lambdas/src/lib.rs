@@ -4,4 +4,8 @@
 //! AWS and the tests run the same code.
 
 pub mod api;
+pub mod indexer;
+pub mod reaper;
+pub mod original;
 pub mod telemetry;
+pub mod worker;

@@ -57,8 +57,9 @@ pub trait RecordingIndex: Send + Sync {
         built: Finalized,
     ) -> Result<bool, StorageError>;
 
-    /// Marks a journal dead whose newest beat is older than `silent_since`: the backstop behind
-    /// the dead-man's messages. Returns every recording that has to be built now, of any journal.
+    /// Marks the journals dead of which nothing new was indexed since `silent_since`: the backstop
+    /// behind the dead-man's messages. By the index's own clock, because an edge whose clock is
+    /// slow is not dead. Returns every recording that has to be built now, of any journal.
     async fn sweep(
         &self,
         silent_since: WallTime,

@@ -47,7 +47,9 @@ fn apply(transaction: &Transaction<'_>, event: &RecordingEvent) -> Result<Applie
         .unwrap_or_else(|| JournalState::new(event.journal, event.edge.clone()))
         .fold(event);
     if before.as_ref() != Some(&after) {
-        save_journal(transaction, &after)?;
+        let newest = |journal: &JournalState| (journal.newest, journal.newest_beat);
+        let heard = before.as_ref().map(newest) != Some(newest(&after));
+        save_journal(transaction, &after, heard)?;
     }
     if seen != Some(what_matters(&after)) {
         recompute_open(transaction, &after, Some(&mark))?;
@@ -123,7 +125,7 @@ fn sweep(
 ) -> Result<Vec<(TenantId, RecordingId)>, WorkError> {
     let silent: Vec<String> = {
         let mut statement =
-            transaction.prepare_cached("SELECT state FROM journals WHERE last_seen_ms < ?1")?;
+            transaction.prepare_cached("SELECT state FROM journals WHERE heard_ms < ?1")?;
         let states = statement.query_map([silent_since.unix_ms()], |row| row.get(0))?;
         states.collect::<Result<_, _>>()?
     };
@@ -131,7 +133,7 @@ fn sweep(
         let mut journal: JournalState = row::parse_state(&state)?;
         if !journal.is_dead() {
             journal.declare_dead();
-            save_journal(transaction, &journal)?;
+            save_journal(transaction, &journal, false)?;
             recompute_open(transaction, &journal, None)?;
         }
     }

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::de::DeserializeOwned;
 
 use super::text::SearchText;
+use crate::clock::now_ms;
 use crate::database::WorkError;
 
 pub fn journal(
@@ -58,14 +59,19 @@ pub fn parse_name((tenant, id): (String, [u8; 16])) -> Result<(TenantId, Recordi
     Ok((tenant, RecordingId(uuid::Uuid::from_bytes(id))))
 }
 
-pub fn save_journal(transaction: &Transaction<'_>, state: &JournalState) -> Result<(), WorkError> {
+/// Writes a journal's row. `heard` says that it changes by something new from its edge.
+pub fn save_journal(
+    transaction: &Transaction<'_>,
+    state: &JournalState,
+    heard: bool,
+) -> Result<(), WorkError> {
     transaction
         .prepare_cached(
-            "INSERT INTO journals (journal, last_seen_ms, state) VALUES (?1, ?2, ?3)
+            "INSERT INTO journals (journal, heard_ms, state) VALUES (?1, ?2, ?3)
              ON CONFLICT (journal) DO UPDATE SET
-             last_seen_ms = excluded.last_seen_ms, state = excluded.state",
+             heard_ms = iif(?4, excluded.heard_ms, heard_ms), state = excluded.state",
         )?
-        .execute(params![state.journal.0.as_bytes(), state.last_seen.unix_ms(), to_json(state)?])?;
+        .execute(params![state.journal.0.as_bytes(), now_ms(), to_json(state)?, heard])?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! new calls come in at the top all the time.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use model::index::{JournalState, RecordingState};
 use model::recording::{Recording, Status};
@@ -130,10 +131,11 @@ impl Filter {
         while let Some(row) = rows.next()? {
             let state: RecordingState =
                 parse_state(row.get_ref(0)?.as_str().map_err(WorkError::corrupt)?)?;
-            if !journals.contains_key(&state.journal) {
-                journals.insert(state.journal, journal_or_new(transaction, &state)?);
-            }
-            found.extend(state.view(&journals[&state.journal]));
+            let journal = match journals.entry(state.journal) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(slot) => slot.insert(journal_or_new(transaction, &state)?),
+            };
+            found.extend(state.view(journal));
         }
         Ok(found)
     }

@@ -24,7 +24,7 @@ CREATE INDEX dead_letters_queue ON dead_letters (queue);
 
 CREATE TABLE journals (
     journal BLOB PRIMARY KEY,
-    last_seen_ms INTEGER NOT NULL,
+    heard_ms INTEGER NOT NULL, -- by our clock: when its newest event was indexed
     state TEXT NOT NULL
 ) STRICT;
 
