@@ -65,7 +65,7 @@ fn tag(text: &str) -> (&str, usize) {
 pub(super) fn repaired(text: &str, error: &Error) -> Option<String> {
     match error {
         Error::UnknownNamespace(prefix, _) => {
-            let root = text.find(|letter: char| letter == '<')?;
+            let root = text.find('<')?;
             let name_end = root
                 + 1
                 + text[root + 1..].find(|c: char| c.is_whitespace() || "/>".contains(c))?;

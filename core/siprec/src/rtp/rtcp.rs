@@ -247,7 +247,7 @@ mod tests {
         let feedback = [0x81, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
         let bye = [0x81, 203, 0, 1, 0, 0, 0, 1];
         let goodbye = Rtcp::Bye { ssrcs: vec![1] };
-        assert_eq!(parse(&[&feedback[..], &bye].concat()), [goodbye.clone()]);
+        assert_eq!(parse(&[&feedback[..], &bye].concat()), std::slice::from_ref(&goodbye));
         assert_eq!(parse(&[&bye[..], &[0x80, 201, 0, 9, 0]].concat()), [goodbye]);
         assert_eq!(parse(&[0x80, 200, 0, 0]), []);
         assert_eq!(parse(&[0x9f, 203, 0, 0]), [Rtcp::Bye { ssrcs: vec![] }]);
