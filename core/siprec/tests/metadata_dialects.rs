@@ -8,6 +8,7 @@ use siprec::metadata::{self, Label, Participant, Role, Snapshot, xml};
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/metadata").join(name);
+    #[expect(clippy::disallowed_methods, reason = "a test may read its data")]
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

@@ -143,7 +143,8 @@ fn a_call_survives_a_network_that_loses_a_third_of_all_messages() {
             dice % 3 == 0
         };
         let mut pair = Pair::udp();
-        let mut lost_towards_src = lost.clone();
+        // Each way has a copy of the dice.
+        let mut lost_towards_src = lost;
         pair.lose = Box::new(move |_| lost_towards_src());
         let mut exchange = |pair: &mut Pair, request: String| {
             for wait_ms in [500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000] {

@@ -13,7 +13,7 @@ use crate::session::body::Body;
 use crate::session::negotiation::{self, Offer};
 use crate::session::{Arrival, Pending};
 use crate::sip::message::{Message, Method as AnyMethod};
-use crate::sip::request::{Request, Unusable};
+use crate::sip::request::{Refusal, Request, Unusable};
 use crate::sip::transaction::{ServerTransaction, TransactionKey};
 
 /// An honest SRC has one INVITE at a time; each that is not acknowledged keeps an answer.
@@ -23,7 +23,8 @@ impl Srs {
     pub(super) fn on_request(&mut self, now: Instant, arrival: Arrival, message: Message) {
         let request = match Request::read(message) {
             Ok(request) => request,
-            Err(Unusable::Answer { via, message, status, reason }) => {
+            Err(Unusable::Answer(refusal)) => {
+                let Refusal { via, message, status, reason } = *refusal;
                 let reply = Reply { reason: Some(reason), ..Reply::new(status) };
                 let reply = if reply.status == StatusCode::NotImplemented {
                     reply.with("Allow", ALLOW)

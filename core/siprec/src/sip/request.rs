@@ -23,9 +23,18 @@ pub struct Request {
 #[derive(Debug)]
 pub enum Unusable {
     /// It has what a response needs: answer it.
-    Answer { via: Via, message: Message, status: StatusCode, reason: &'static str },
+    Answer(Box<Refusal>),
     /// Nobody could match an answer to it.
     Ignore,
+}
+
+/// The answer to a request that cannot be processed.
+#[derive(Debug)]
+pub struct Refusal {
+    pub via: Via,
+    pub message: Message,
+    pub status: StatusCode,
+    pub reason: &'static str,
 }
 
 impl Request {
@@ -47,7 +56,9 @@ impl Request {
             }
             // An ACK is never answered (RFC 3261 §17.1.1.3).
             Err(_) if is_ack_or_response(&message) => Err(Unusable::Ignore),
-            Err((status, reason)) => Err(Unusable::Answer { via, message, status, reason }),
+            Err((status, reason)) => {
+                Err(Unusable::Answer(Box::new(Refusal { via, message, status, reason })))
+            }
         }
     }
 
@@ -164,7 +175,7 @@ mod tests {
             ("Call-ID: i", "Call-ID: i\r\nContent-Length: -1", 400),
         ] {
             match read(&GOOD.replace(from, to)) {
-                Err(Unusable::Answer { status, .. }) => assert_eq!(status.code(), code, "{to}"),
+                Err(Unusable::Answer(refusal)) => assert_eq!(refusal.status.code(), code, "{to}"),
                 other => panic!("{to}: {other:?}"),
             }
         }
