@@ -241,12 +241,7 @@ async fn beats(journal: &JournalHandle, queue: &dyn EventQueue, config: &Announc
 }
 
 /// One beat: the one that is delivered at once and its delayed copy.
-fn beat(
-    journal: &JournalHandle,
-    config: &AnnounceConfig,
-    seq: u64,
-    at: WallTime,
-) -> [Message; 2] {
+fn beat(journal: &JournalHandle, config: &AnnounceConfig, seq: u64, at: WallTime) -> [Message; 2] {
     let positions = journal.positions();
     let live: Vec<_> = journal.live_recordings().into_iter().collect();
     let stored_through = positions.stored.position;

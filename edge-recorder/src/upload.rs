@@ -263,8 +263,7 @@ impl Slice {
         if kind == RecordKind::Packets {
             self.newest_packet = self.newest_packet.max(Some(body.wall));
         }
-        let records =
-            self.tenants.entry(body.tenant).or_default().entry(body.session).or_default();
+        let records = self.tenants.entry(body.tenant).or_default().entry(body.session).or_default();
         records.extend(clocks.news_for(body.session));
         records.push(SessionRecord {
             kind,

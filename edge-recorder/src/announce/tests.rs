@@ -163,8 +163,7 @@ async fn stored_is_told_once_its_record_is_there_and_moves_announced() {
     let handle = bench.journal.handle();
     let through = start(&handle, &tag(1));
     let at = WallTime::from_unix_ms(1_700_000_000_000);
-    let position =
-        handle.append_stored(Stored { through, newest_packet: Some(at), at }).unwrap();
+    let position = handle.append_stored(Stored { through, newest_packet: Some(at), at }).unwrap();
     bench.synced().await;
     tell.send_replace(Deliver::Finish);
     announce.await.unwrap();

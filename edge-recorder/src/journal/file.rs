@@ -442,3 +442,143 @@ impl FileReader {
         self.window.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::journal::torn_disk::TornDisk;
+
+    const BYTES: u64 = 16 * 1024;
+
+    fn header() -> FileHeader {
+        FileHeader {
+            journal: JournalId::at(1, [1; 10]),
+            generation: 9,
+            epoch: 2,
+            first: Position(100),
+            before: Position(40),
+        }
+    }
+
+    /// A file with `count` records of 50 bytes.
+    fn file(count: u64) -> Vec<u8> {
+        let header = header();
+        let mut bytes = header.encode();
+        let mut records = encode_snapshot(&State::default(), header.first);
+        for number in 0..count {
+            let position = Position(header.first.0 + number);
+            record::encode(&mut records, Kind::Packets, position, &[number as u8; 50]);
+        }
+        place_all(&mut records, &Checksum::new(header.journal, header.generation), RECORDS_AT);
+        bytes.extend(records);
+        bytes.resize(BYTES as usize, 0);
+        bytes
+    }
+
+    fn reader(bytes: &[u8]) -> FileReader {
+        let disk = TornDisk::default();
+        let file = disk.create("file", bytes.len() as u64).unwrap();
+        file.write_at(bytes, 0).unwrap();
+        let FileHeader { journal, generation, first, .. } = header();
+        FileReader::new(file, bytes.len() as u64, journal, generation, first)
+    }
+
+    fn read(bytes: &[u8]) -> Vec<Next> {
+        let mut reader = reader(bytes);
+        std::iter::from_fn(|| match reader.next(Position(u64::MAX)).unwrap() {
+            Next::End => None,
+            next => Some(next),
+        })
+        .collect()
+    }
+
+    fn positions(found: &[Next]) -> Vec<u64> {
+        let position = |next: &Next| match next {
+            Next::Record(record) => Some(record.position.0),
+            _ => None,
+        };
+        found.iter().filter_map(position).collect()
+    }
+
+    #[test]
+    fn a_header_is_read_whole_or_not_at_all() {
+        let bytes = header().encode();
+        assert_eq!(FileHeader::parse(&bytes), FoundHeader::Good(header()));
+        for bit in 0..128 * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(FileHeader::parse(&changed), FoundHeader::None, "bit {bit}");
+        }
+        assert_eq!(FileHeader::parse(&bytes[..127]), FoundHeader::None);
+        assert_eq!(FileHeader::parse(&[0; 128]), FoundHeader::None);
+    }
+
+    #[test]
+    fn records_come_in_order_and_up_to_where_asked() {
+        let bytes = file(10);
+        assert_eq!(positions(&read(&bytes)), (100..110).collect::<Vec<_>>());
+        let mut reader = reader(&bytes);
+        assert!(reader.snapshot().unwrap().is_some());
+        for _ in 0..3 {
+            assert!(matches!(reader.next(Position(102)).unwrap(), Next::Record(_)));
+        }
+        assert_eq!(reader.next(Position(102)).unwrap(), Next::End);
+        let Next::Record(record) = reader.next(Position(103)).unwrap() else { panic!() };
+        assert_eq!(record.position, Position(103));
+    }
+
+    #[test]
+    fn damage_costs_what_it_hit_and_leaves_a_hole() {
+        let mut bytes = file(10);
+        let third = RECORDS_AT as usize
+            + encode_snapshot(&State::default(), Position(100)).len()
+            + 2 * record::stored_bytes(50);
+        bytes[third + 30] ^= 1;
+        let found = read(&bytes);
+        assert_eq!(positions(&found), [100, 101, 103, 104, 105, 106, 107, 108, 109]);
+        let to = third + record::stored_bytes(50);
+        assert_eq!(found[2], Next::Hole { from: third as u64, to: to as u64 });
+    }
+
+    #[test]
+    fn a_damaged_snapshot_does_not_hide_the_records_behind_it() {
+        let mut bytes = file(3);
+        bytes[RECORDS_AT as usize + 20] ^= 1;
+        assert!(reader(&bytes).snapshot().unwrap().is_none());
+        assert_eq!(positions(&read(&bytes)), [100, 101, 102]);
+    }
+
+    #[test]
+    fn a_reader_sees_what_the_writer_adds_after_it_reached_the_end() {
+        let short = file(3);
+        let disk = TornDisk::default();
+        let on_disk = disk.create("file", BYTES).unwrap();
+        on_disk.write_at(&short, 0).unwrap();
+        let FileHeader { journal, generation, first, .. } = header();
+        let mut reader = FileReader::new(Arc::clone(&on_disk), BYTES, journal, generation, first);
+        for _ in 0..3 {
+            assert!(matches!(reader.next(Position(102)).unwrap(), Next::Record(_)));
+        }
+        on_disk.write_at(&file(4), 0).unwrap();
+        assert!(matches!(reader.next(Position(103)).unwrap(), Next::Record(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic_and_in_order(
+            noise in prop::collection::vec((0..BYTES as usize, any::<u8>()), 0..40),
+            count in 0..20u64,
+        ) {
+            let mut bytes = file(count);
+            for (at, byte) in noise {
+                bytes[at] = byte;
+            }
+            let _ = FileHeader::parse(&bytes);
+            let _ = reader(&bytes).snapshot();
+            let found = positions(&read(&bytes));
+            prop_assert!(found.is_sorted_by(|earlier, later| earlier < later), "{found:?}");
+        }
+    }
+}

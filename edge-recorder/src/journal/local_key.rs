@@ -133,3 +133,48 @@ pub fn random<const N: usize>() -> Result<[u8; N], JournalError> {
         .map_err(|error| JournalError::Disk { what: "read random bytes", source: error.into() })?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::torn_disk::TornDisk;
+
+    fn journal(number: u8) -> JournalId {
+        JournalId::at(1, [number; 10])
+    }
+
+    #[test]
+    fn what_one_start_sealed_the_next_one_opens() {
+        let disk = TornDisk::default();
+        let sealed =
+            LocalKey::load(&disk, journal(1), true).unwrap().seal(Purpose::Dialog, b"dialog");
+        let next = LocalKey::load(&disk, journal(1), false).unwrap();
+        assert_eq!(next.open(Purpose::Dialog, &sealed).as_deref(), Some(&b"dialog"[..]));
+        assert_ne!(next.seal(Purpose::Dialog, b"dialog"), sealed);
+    }
+
+    #[test]
+    fn nothing_opens_for_another_purpose_or_journal_or_after_a_change() {
+        let disk = TornDisk::default();
+        let key = LocalKey::load(&disk, journal(1), true).unwrap();
+        let sealed = key.seal(Purpose::Dialog, b"dialog");
+        assert_eq!(key.open(Purpose::Event, &sealed), None);
+        let other = LocalKey::load(&disk, journal(2), false).unwrap();
+        assert_eq!(other.open(Purpose::Dialog, &sealed), None);
+        for index in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[index] ^= 1;
+            assert_eq!(key.open(Purpose::Dialog, &changed), None, "byte {index}");
+            assert_eq!(key.open(Purpose::Dialog, &sealed[..index]), None, "{index} bytes");
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_length_is_an_error_and_is_kept() {
+        let disk = TornDisk::default();
+        disk.replace(NAME, b"short").unwrap();
+        let loaded = LocalKey::load(&disk, journal(1), true).map(|_| ());
+        assert!(matches!(loaded, Err(JournalError::LocalKey { .. })));
+        assert_eq!(disk.read(NAME).unwrap(), b"short");
+    }
+}

@@ -107,7 +107,7 @@ pub use handle::{AppendError, AppendRecord, CannotAccept, JournalHandle, SealedK
 pub use reader::Reader;
 pub use record::ClockBody;
 pub use state::{LiveRecording, Reached};
-pub use verify::{FileReport, Report, verify};
+pub use verify::{FileReport, Report, verify, verify_on};
 
 /// Told how long each sync took, and whether it worked.
 pub type SyncObserver = Arc<dyn Fn(Duration, bool) + Send + Sync>;

@@ -356,3 +356,92 @@ fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> Option<&'a [u8]> {
 fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     take(rest, N)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn journal(number: u8) -> JournalId {
+        JournalId::at(1, [number; 10])
+    }
+
+    fn placed(body: &[u8], checksum: &Checksum, offset: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, Kind::Packets, Position(7), body);
+        place(&mut bytes, checksum, offset);
+        bytes
+    }
+
+    fn is_valid(bytes: &[u8], checksum: &Checksum, offset: u64) -> bool {
+        Head::parse(bytes).is_some_and(|head| body(bytes, &head, checksum, offset).is_some())
+    }
+
+    #[test]
+    fn a_record_is_valid_in_its_own_place_only() {
+        let checksum = Checksum::new(journal(1), 3);
+        let bytes = placed(b"audio", &checksum, 4096);
+        assert!(is_valid(&bytes, &checksum, 4096));
+        assert!(!is_valid(&bytes, &checksum, 4104), "another offset");
+        assert!(!is_valid(&bytes, &Checksum::new(journal(1), 4), 4096), "a later use of the file");
+        assert!(!is_valid(&bytes, &Checksum::new(journal(2), 3), 4096), "another journal");
+    }
+
+    #[test]
+    fn any_flipped_bit_makes_a_record_invalid() {
+        let checksum = Checksum::new(journal(1), 3);
+        let good = placed(b"audio of a call", &checksum, 4096);
+        for bit in 0..(HEADER_BYTES + 15) * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_valid(&bytes, &checksum, 4096), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_record_cut_short_is_invalid() {
+        let checksum = Checksum::new(journal(1), 3);
+        let bytes = placed(b"audio of a call", &checksum, 4096);
+        for length in 0..HEADER_BYTES + 15 {
+            assert!(!is_valid(&bytes[..length], &checksum, 4096), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn kinds_of_segments_have_the_numbers_they_have_there() {
+        for kind in segment::RecordKind::ALL {
+            let here = Kind::from_u8(kind as u8).unwrap();
+            assert_eq!(here as u8, kind as u8);
+            assert_eq!(format!("{here:?}"), format!("{kind:?}"));
+        }
+    }
+
+    #[test]
+    fn a_session_body_survives_its_bytes() {
+        let body = SessionBody {
+            session: SessionId::at(1, [2; 10]),
+            recording: RecordingId::at(1, [3; 10]),
+            tenant: TenantId::new("bank").unwrap(),
+            boot_ns: u64::MAX,
+            wall: WallTime::from_unix_ms(-5),
+            session_over: true,
+            event: b"sealed",
+            payload: b"payload",
+        };
+        assert_eq!(SessionBody::parse(&body.encode()), Some(body));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(bytes: Vec<u8>, offset: u64) {
+            let checksum = Checksum::new(journal(1), 3);
+            let _ = is_valid(&bytes, &checksum, offset);
+            let _ = SessionBody::parse(&bytes);
+            let _ = ClockBody::parse(&bytes);
+            let _ = from_body::<Cut>(&bytes);
+            let _ = from_body::<Stored>(&bytes);
+            let _ = from_body::<Announced>(&bytes);
+        }
+    }
+}

@@ -265,12 +265,8 @@ pub(super) fn survey(id: JournalId, catalog: &Catalog, generation: u64) -> io::R
     let through = end.unwrap_or(Position(u64::MAX));
     // What the next file counts on was synced before that file was begun.
     let mut synced = end.unwrap_or_default();
-    let mut survey = Survey {
-        end: reader.last(),
-        seen: reader.last(),
-        records: 0,
-        holes: Vec::new(),
-    };
+    let mut survey =
+        Survey { end: reader.last(), seen: reader.last(), records: 0, holes: Vec::new() };
     // Runs of records, each but the first behind a hole: (hole, records, last position).
     let mut runs: Vec<(Option<(u64, u64)>, u64, Position)> = vec![(None, 0, reader.last())];
     loop {

@@ -50,7 +50,8 @@ pub fn verify(dir: &Path) -> Result<Report, JournalError> {
 /// Reads of a growing file that may come out differently the next time.
 const ATTEMPTS: usize = 3;
 
-pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, JournalError> {
+/// Reads the journal on any disk.
+pub fn verify_on(disk: &dyn Disk) -> Result<Report, JournalError> {
     let Directory { id, catalog, is_new, .. } = directory(disk)?;
     if is_new {
         return Ok(Report { journal: None, files: Vec::new(), damage: Vec::new() });

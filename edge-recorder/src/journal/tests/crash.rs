@@ -40,8 +40,8 @@ fn a_disk_that_stalls_refuses_packets_only_when_the_buffer_is_full_and_calls_aft
     let batch = [0; 64 * 1024];
     let mut taken = 0;
     let refused = loop {
-        let result = handle
-            .append_sealed(&tag(1), at(taken), SealedKind::Packets, None, |_| batch.to_vec());
+        let result =
+            handle.append_sealed(&tag(1), at(taken), SealedKind::Packets, None, |_| batch.to_vec());
         match result {
             Ok(_) => taken += 1,
             Err(error) => break error,

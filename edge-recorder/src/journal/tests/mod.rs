@@ -2,6 +2,7 @@
 
 mod crash;
 mod files;
+mod golden;
 mod model;
 mod recover;
 
@@ -78,8 +79,7 @@ pub fn dialog(handle: &JournalHandle, tag: &SessionTag, plain: &[u8]) -> Positio
 }
 
 pub fn end(handle: &JournalHandle, tag: &SessionTag) -> Position {
-    let record =
-        AppendRecord::Ended { body: b"ended".to_vec(), event: None, session_over: true };
+    let record = AppendRecord::Ended { body: b"ended".to_vec(), event: None, session_over: true };
     handle.append(tag, at(9_000), record).unwrap()
 }
 
