@@ -5,7 +5,7 @@
 
 pub mod api;
 pub mod indexer;
-pub mod reaper;
 pub mod original;
+pub mod reaper;
 pub mod telemetry;
 pub mod worker;

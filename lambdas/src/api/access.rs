@@ -94,7 +94,7 @@ impl Token {
         Sha256::digest(self.secret.as_bytes()).into()
     }
 
-    /// A bearer token (RFC 6750 §2.1), else our cookie.
+    /// A bearer token, else our cookie.
     pub fn of(headers: &HeaderMap, arrival: Arrival) -> Option<Self> {
         let bearer = headers
             .get(header::AUTHORIZATION)

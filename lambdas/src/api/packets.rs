@@ -9,26 +9,23 @@ use std::sync::Mutex;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
+use model::RecordingState;
 use model::api::MetadataDocument;
 use model::index::Finalized;
-use model::object_key::ObjectKey;
-use model::{RecordingState, WallTime};
-use segment::{Body, Opener, PacketsReader, RecordKind, SealedKey, TenantKeyPair};
-use storage_ports::StorageError;
 
 use super::ApiState;
 use super::content::{Content, Source};
 use super::error::ApiError;
-use super::recordings::shown;
+use crate::original::{Original, OriginalError};
 
 /// What is kept of finished renderings. An hour of two parties at 8 kHz is 115 MB.
 const KEPT_BYTES: usize = 256 * 1024 * 1024;
 
-/// The latest renderings, by their tag, and the one under way.
+/// The latest renderings, by their tag, and the turn to make another.
 #[derive(Default)]
 pub struct Renders {
     kept: Mutex<VecDeque<(String, Bytes)>>,
-    one_at_a_time: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Renders {
@@ -40,64 +37,21 @@ impl Renders {
     fn keep(&self, tag: String, bytes: Bytes) {
         let mut kept = self.kept.lock().expect("no code panics while it holds this lock");
         kept.push_front((tag, bytes));
-        let mut total = 0;
+        let mut total = 0_usize;
         kept.retain(|(_, bytes)| {
-            total += bytes.len();
+            total = total.saturating_add(bytes.len());
             total <= KEPT_BYTES
         });
     }
 }
 
-/// The documents of a call as they were received, read from its packets object.
+/// The documents of a call as they were received.
 pub async fn documents(
     state: &ApiState,
     held: &RecordingState,
     built: &Finalized,
 ) -> Result<Vec<MetadataDocument>, ApiError> {
-    let packets = packets(state, held).await?;
-    let (keys, sealed) = (state.keys.clone(), built.sealed_keys.clone());
-    on_a_thread(move || read_documents(&packets, &keys, &sealed)).await
-}
-
-fn read_documents(
-    packets: &[u8],
-    keys: &TenantKeyPair,
-    sealed: &[String],
-) -> Result<Vec<MetadataDocument>, ApiError> {
-    let reader = PacketsReader::open(packets).map_err(ApiError::internal)?;
-    let opener = Opener::new(keys, reader.header.session, &parse_keys(sealed)?);
-    let mut documents = Vec::new();
-    for record in reader {
-        let record = record.map_err(ApiError::internal)?;
-        if record.kind != RecordKind::Metadata {
-            continue;
-        }
-        let body = opener.open_record(&record).map_err(ApiError::internal)?;
-        if let Some(Body::Metadata(document)) = body {
-            let received_at = WallTime::from_unix_ms(document.received_wall_ms);
-            documents.push(shown(received_at, document.content_type, &document.bytes));
-        }
-    }
-    Ok(documents)
-}
-
-fn parse_keys(sealed: &[String]) -> Result<Vec<SealedKey>, ApiError> {
-    sealed.iter().map(|text| text.parse().map_err(ApiError::internal)).collect()
-}
-
-async fn packets(state: &ApiState, held: &RecordingState) -> Result<Bytes, ApiError> {
-    let key = ObjectKey::packets(&held.tenant, held.id);
-    state.objects.get(&key).await.map_err(|error| match error {
-        // A build is only told to the index once this object is stored.
-        StorageError::NotFound { .. } => ApiError::internal(error),
-        error => error.into(),
-    })
-}
-
-async fn on_a_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
+    open(state, held, built, |original| original.documents()).await
 }
 
 /// The call as WAV, whole or one track.
@@ -110,18 +64,7 @@ pub async fn wav(
 ) -> Result<Content, ApiError> {
     let bytes = match state.renders.find(&tag) {
         Some(bytes) => bytes,
-        None => {
-            let _turn = state.renders.one_at_a_time.lock().await;
-            // Whoever had the turn before may have made the same one.
-            match state.renders.find(&tag) {
-                Some(bytes) => bytes,
-                None => {
-                    let bytes = render_wav(state, held, built, track).await?;
-                    state.renders.keep(tag.clone(), bytes.clone());
-                    bytes
-                }
-            }
-        }
+        None => render(state, held, built, track, &tag).await?,
     };
     Ok(Content {
         bytes: bytes.len() as u64,
@@ -131,11 +74,51 @@ pub async fn wav(
         file_name: None,
     })
 }
-async fn render_wav(
-    _state: &ApiState,
-    _held: &RecordingState,
-    _built: &Finalized,
-    _track: Option<usize>,
+
+async fn render(
+    state: &ApiState,
+    held: &RecordingState,
+    built: &Finalized,
+    track: Option<usize>,
+    tag: &str,
 ) -> Result<Bytes, ApiError> {
-    Err(ApiError::not_found("PLACEHOLDER until media lands"))
+    let _turn = state.renders.turn.lock().await;
+    // Whoever had the turn before may have made the same one.
+    if let Some(bytes) = state.renders.find(tag) {
+        return Ok(bytes);
+    }
+    let wav = open(state, held, built, move |original| original.wav(track)).await?;
+    let bytes = Bytes::from(wav);
+    state.renders.keep(tag.to_owned(), bytes.clone());
+    Ok(bytes)
+}
+
+async fn open<T: Send + 'static>(
+    state: &ApiState,
+    held: &RecordingState,
+    built: &Finalized,
+    work: impl FnOnce(Original) -> Result<T, OriginalError> + Send + 'static,
+) -> Result<T, ApiError> {
+    // A build is told to the index only when its packets are stored: their absence is no 404.
+    let bytes = Original::bytes(state.objects.as_ref(), held).await.map_err(|error| {
+        if error.is_retryable() { ApiError::from(error) } else { ApiError::internal(error) }
+    })?;
+    let (keys, held, built) = (state.keys.clone(), held.clone(), built.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        Original::open(&bytes, &keys, &held, &built).and_then(work)
+    });
+    made.await.map_err(ApiError::internal)?.map_err(ApiError::internal)
+}
+
+#[test]
+fn only_as_much_is_kept_as_there_is_room_for() {
+    let renders = Renders::default();
+    let half = Bytes::from(vec![0; KEPT_BYTES / 2]);
+    for tag in ["first", "second", "third"] {
+        renders.keep(tag.to_owned(), half.clone());
+    }
+    assert!(renders.find("first").is_none());
+    assert!(renders.find("second").is_some() && renders.find("third").is_some());
+    renders.keep("huge".to_owned(), Bytes::from(vec![0; KEPT_BYTES + 1]));
+    assert!(renders.find("huge").is_none());
 }

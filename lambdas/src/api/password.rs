@@ -1,4 +1,4 @@
-//! Passwords: argon2id (RFC 9106), never on an async thread, and the same work for a login that
+//! Passwords: argon2id, never on an async thread, and the same work for a login that
 //! does not exist as for one that does.
 
 use std::sync::LazyLock;

@@ -3,8 +3,6 @@
 use axum::Json;
 use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::StatusCode;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use model::api::{ErrorBody, Metadata, MetadataDocument, Recordings};
 use model::recording::{Recording, Status};
 use model::search::Cursor;
@@ -113,13 +111,6 @@ fn indexed_documents(held: &RecordingState) -> Vec<MetadataDocument> {
             base64: None,
         })
         .collect()
-}
-
-/// A document as the API shows it: text if it is text.
-pub fn shown(received_at: model::WallTime, content_type: String, bytes: &[u8]) -> MetadataDocument {
-    let text = std::str::from_utf8(bytes).ok().map(str::to_owned);
-    let base64 = text.is_none().then(|| STANDARD.encode(bytes));
-    MetadataDocument { received_at, content_type, text, base64 }
 }
 
 /// The id in a path. What is not an id names no recording either.

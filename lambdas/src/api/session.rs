@@ -62,11 +62,11 @@ pub async fn sign_in(
 
 /// The signed-in user.
 #[utoipa::path(get, path = "/v1/session", tag = "session", responses(
-    (status = 200, description = "Who is signed in", body = User),
+    (status = 200, description = "Who is signed in", body = SignedIn),
     (status = 401, description = "Nobody is", body = ErrorBody),
 ))]
-pub async fn current(caller: Caller) -> Json<User> {
-    Json(user(&caller.account))
+pub async fn current(caller: Caller) -> Json<SignedIn> {
+    Json(SignedIn { user: user(&caller.account), token: None })
 }
 
 /// Signs out. No error when nobody was signed in.

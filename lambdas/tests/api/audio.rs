@@ -2,6 +2,7 @@ use axum::http::Method;
 use lambdas::api::MediaBy;
 use model::TenantId;
 use model::object_key::{ObjectKey, Output};
+use storage_ports::PutMode;
 
 use crate::harness::{Api, Call};
 
@@ -149,5 +150,49 @@ async fn a_signed_url_plays_without_signing_in_and_cannot_be_bent() {
         let bent = url.replacen(from, to, 1);
         assert_ne!(bent, url);
         api.ask(Method::GET, &bent, &[]).await.refused(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn wav_is_made_when_it_is_asked_for() {
+    let api = Api::new().await;
+    let call = built(&api).await;
+    let bearer = api.bearer("supervisor").await;
+    let path = format!("/v1/recordings/{}/audio?format=wav", call.id);
+    let headers = [("authorization", bearer.as_str())];
+    let whole = api.ask(Method::GET, &path, &headers).await;
+    assert_eq!(whole.status, 200, "{:?}", whole.body);
+    assert_eq!(whole.header("content-type"), "audio/wav");
+    assert!(whole.header("content-disposition").contains(&format!("{}.wav", call.id)));
+    // A second of two channels of 16 bits at 8 kHz.
+    assert_eq!(whole.body.len(), 44 + 8_000 * 2 * 2);
+    assert_eq!(&whole.body[..4], b"RIFF");
+
+    let part = [("authorization", bearer.as_str()), ("range", "bytes=44-47")];
+    let answer = api.ask(Method::GET, &path, &part).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (206, &whole.body[44..48]));
+
+    for (track, is_loud) in [(0, true), (1, false)] {
+        let path = format!("{path}&track={track}");
+        let answer = api.ask(Method::GET, &path, &headers).await;
+        assert_eq!(answer.body.len(), 44 + 8_000 * 2, "track {track}");
+        let middle = i16::from_le_bytes([answer.body[8_044], answer.body[8_045]]);
+        assert_eq!(middle.unsigned_abs() > 30_000, is_loud, "track {track}: {middle}");
+        assert_ne!(answer.header("etag"), whole.header("etag"));
+    }
+}
+
+#[tokio::test]
+async fn damage_to_the_original_is_never_served_as_audio() {
+    let api = Api::new().await;
+    let call = built(&api).await;
+    let key = ObjectKey::packets(&call.tenant, call.id);
+    let mut bytes = api.state.objects.get(&key).await.unwrap().to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    api.state.objects.put(&key, bytes.into(), PutMode::Replace).await.unwrap();
+    for part in ["audio?format=wav", "audio?format=wav&track=1"] {
+        let path = format!("/v1/recordings/{}/{part}", call.id);
+        api.get_as("supervisor", &path).await.refused(500, "internal");
     }
 }

@@ -17,7 +17,10 @@ use model::{
     EdgeId, EventBody, JournalId, Position, RecordingEvent, RecordingId, SessionId, TenantId,
     UserId, WallTime,
 };
-use segment::TenantKeyPair;
+use segment::{
+    Direction, Document, Format, Packet, PacketsHeader, PacketsWriter, Sealer, SessionRecord,
+    StreamInfo, TenantKeyPair,
+};
 use storage_embedded::Embedded;
 use storage_ports::{Account, EventQueue, PutMode};
 use tower::ServiceExt;
@@ -238,6 +241,13 @@ impl Call {
         api.state.index.apply(&event).await.unwrap();
     }
 
+    /// One more document, which only the packets object has.
+    pub async fn large_document(&mut self, api: &Api) {
+        let (tenant, recording, flags) = (self.tenant.clone(), self.id, BTreeSet::new());
+        let (facts, document) = (CallFacts::default(), None);
+        self.tell(api, EventBody::Metadata { tenant, recording, facts, flags, document }).await;
+    }
+
     pub async fn ended(&mut self, api: &Api) {
         let (tenant, recording) = (self.tenant.clone(), self.id);
         let (reason, duration_ms, flags) = ("bye".to_owned(), 5_000, BTreeSet::new());
@@ -246,6 +256,7 @@ impl Call {
 
     /// Puts outputs into the store and tells the index, as the finaliser does.
     pub async fn built(&mut self, api: &Api, audio: &'static [u8], peaks: &str) {
+        let sealed_keys = self.store_packets(api).await;
         for (output, bytes) in [
             (Output::Webm, Bytes::from_static(audio)),
             (Output::Peaks, Bytes::from(peaks.to_owned())),
@@ -274,8 +285,74 @@ impl Call {
             marks: vec![],
             flags: BTreeSet::new(),
             sha256: "00".repeat(32),
-            sealed_keys: vec![],
+            sealed_keys,
         };
         assert!(api.state.index.finalized(&self.tenant, self.id, built).await.unwrap());
     }
+
+    /// The original: a second of two G.711 streams and a document too large for an event.
+    /// Returns its sealed keys.
+    async fn store_packets(&self, api: &Api) -> Vec<String> {
+        let session = SessionId(self.id.0);
+        let (mut sealer, key) = Sealer::new(session, &api.state.keys.public()).unwrap();
+        let header = PacketsHeader { recording: self.id, session, journal: self.journal };
+        let mut object = PacketsWriter::new(&header);
+        let streams = [0, 1].map(|index| StreamInfo {
+            index,
+            label: Some((index + 1).to_string()),
+            formats: vec![Format {
+                payload_type: 0,
+                encoding: "PCMU".to_owned(),
+                clock_rate: 8_000,
+                channels: 1,
+                fmtp: None,
+            }],
+            direction: Direction::SendOnly,
+            removed: false,
+            remote: None,
+            local_port: 20_000 + 2 * index,
+            crypto: vec![],
+        });
+        let document = Document {
+            received_wall_ms: 1_700_000_000_000,
+            content_type: "application/rs-metadata".to_owned(),
+            bytes: LARGE_DOCUMENT.as_bytes().to_vec(),
+        };
+        let packets = (0..50_u16).flat_map(|n| [(n, 0), (n, 1)]).map(|(n, stream)| Packet {
+            stream,
+            rtcp: false,
+            arrival_boot_ns: 1_000_000_000 + u64::from(n) * 20_000_000,
+            source: "192.0.2.1:5004".parse().unwrap(),
+            datagram: rtp(n, stream),
+        });
+        let bodies = [
+            segment::Body::Streams(streams.to_vec()),
+            segment::Body::Metadata(document),
+            segment::Body::Packets(packets.collect()),
+        ];
+        for (position, body) in (1..).map(Position).zip(bodies) {
+            let bytes = sealer.seal(position, &body);
+            let (kind, boot_ns) = (body.kind(), 2_000_000_000);
+            assert!(object.push(&SessionRecord { kind, position, boot_ns, bytes }));
+        }
+        let key_of = ObjectKey::packets(&self.tenant, self.id);
+        let object = Bytes::from(object.finish());
+        api.state.objects.put(&key_of, object, PutMode::Replace).await.unwrap();
+        vec![key.to_string()]
+    }
+}
+
+/// Larger than what an event may carry would be; what matters is that the index has no text.
+pub const LARGE_DOCUMENT: &str = "<recording>only in the packets object</recording>";
+
+/// An RTP packet (RFC 3550 §5.1) of 20 ms: the first stream is loud, the second silent.
+fn rtp(n: u16, stream: u16) -> Vec<u8> {
+    let mut packet = vec![0x80, 0];
+    packet.extend_from_slice(&n.to_be_bytes());
+    packet.extend_from_slice(&(u32::from(n) * 160).to_be_bytes());
+    packet.extend_from_slice(&(7 + u32::from(stream)).to_be_bytes());
+    // In μ-law 0xFF is 0 and 0x80 the largest value.
+    let sample = if stream == 0 { 0x80 } else { 0xFF };
+    packet.resize(12 + 160, sample);
+    packet
 }

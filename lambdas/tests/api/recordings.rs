@@ -2,7 +2,7 @@ use model::TenantId;
 use model::access::Role;
 use serde_json::json;
 
-use crate::harness::{Api, Call};
+use crate::harness::{Api, Call, LARGE_DOCUMENT};
 
 #[tokio::test]
 async fn a_list_pages_through_every_call_once_newest_first() {
@@ -98,6 +98,22 @@ async fn metadata_is_given_as_it_was_received() {
     assert_eq!(documents[0]["text"], "<recording xmlns='urn:ietf:params:xml:ns:recording:1'/>");
     assert_eq!(documents[0]["content_type"], "application/rs-metadata+xml");
     assert!(documents[0]["received_at"].as_str().unwrap().ends_with('Z'));
+}
+
+#[tokio::test]
+async fn a_document_too_large_for_the_index_is_read_from_the_packets() {
+    let api = Api::new().await;
+    let mut call = Call::started(&api, 1, TenantId::default()).await;
+    call.large_document(&api).await;
+    let path = format!("/v1/recordings/{}/metadata", call.id);
+    let early = api.get_as("auditor", &path).await.json();
+    assert_eq!(early["documents"].as_array().unwrap().len(), 2);
+    assert_eq!(early["documents"][1].get("text"), None);
+    call.ended(&api).await;
+    call.built(&api, b"", "{}").await;
+    let late = api.get_as("auditor", &path).await.json();
+    assert_eq!(late["documents"][0]["text"], LARGE_DOCUMENT, "{late}");
+    assert_eq!(late["documents"][0]["content_type"], "application/rs-metadata");
 }
 
 #[tokio::test]

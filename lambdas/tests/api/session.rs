@@ -26,7 +26,7 @@ async fn a_browser_signs_in_by_cookie_and_out_again() {
 
     let cookie = cookie_pair(&answer);
     let headers = [("cookie", cookie.as_str())];
-    assert_eq!(api.ask(Method::GET, "/v1/session", &headers).await.json(), user);
+    assert_eq!(api.ask(Method::GET, "/v1/session", &headers).await.json(), answer.json());
 
     let out = api.ask(Method::DELETE, "/v1/session", &headers).await;
     assert_eq!(out.status, 204);

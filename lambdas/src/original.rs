@@ -1,0 +1,117 @@
+//! A recording's original opened again: what is made of it on demand, for API and export alike.
+//!
+//! WAV, FLAC, capture files and metadata documents are rendered from the packets object each time
+//! they are asked for, by the code that built the playable files. None of this is fast: call it
+//! on a thread that may block.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use media::{AssembleError, Assembled};
+use model::api::MetadataDocument;
+use model::call::CallFacts;
+use model::index::Finalized;
+use model::object_key::ObjectKey;
+use model::{RecordingId, RecordingState, SessionId, WallTime};
+use segment::{
+    Body, FormatError, KeyError, Opener, PacketsReader, SealError, SealedKey, SessionRecord,
+    TenantKeyPair,
+};
+use storage_ports::{ObjectStore, StorageError};
+
+/// Why an original cannot be used. All but the first are damage.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginalError {
+    #[error("read the packets of the recording")]
+    Store(#[from] StorageError),
+    #[error("the packets object is damaged")]
+    Format(#[from] FormatError),
+    #[error("a data key in the index is damaged")]
+    Key(#[from] KeyError),
+    #[error("the packets do not open")]
+    Sealed(#[from] SealError),
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    #[error(transparent)]
+    Wav(#[from] media::wav::WavError),
+    #[error(transparent)]
+    Flac(#[from] media::flac::FlacError),
+}
+
+/// A packets object whose checksums are right, and the keys to it.
+pub struct Original {
+    records: Vec<SessionRecord>,
+    opener: Opener,
+    session: SessionId,
+    recording: RecordingId,
+    facts: CallFacts,
+}
+
+impl Original {
+    /// Reads the packets of a recording that was built.
+    pub async fn bytes(
+        store: &dyn ObjectStore,
+        held: &RecordingState,
+    ) -> Result<Bytes, StorageError> {
+        store.get(&ObjectKey::packets(&held.tenant, held.id)).await
+    }
+
+    pub fn open(
+        bytes: &[u8],
+        keys: &TenantKeyPair,
+        held: &RecordingState,
+        built: &Finalized,
+    ) -> Result<Self, OriginalError> {
+        let reader = PacketsReader::open(bytes)?;
+        let session = reader.header.session;
+        let sealed: Vec<SealedKey> =
+            built.sealed_keys.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        Ok(Self {
+            opener: Opener::new(keys, session, &sealed),
+            records: reader.collect::<Result<_, _>>()?,
+            facts: held.facts.as_ref().map(|facts| facts.value.clone()).unwrap_or_default(),
+            session,
+            recording: held.id,
+        })
+    }
+
+    /// The call as WAV: all tracks as channels, or one alone.
+    pub fn wav(self, track: Option<usize>) -> Result<Vec<u8>, OriginalError> {
+        Ok(media::wav::write(&self.assembled()?, track)?)
+    }
+
+    pub fn flac(self, track: Option<usize>) -> Result<Vec<u8>, OriginalError> {
+        Ok(media::flac::write(&self.assembled()?, track)?)
+    }
+
+    /// Every packet as it arrived, for Wireshark.
+    pub fn pcap(self) -> Result<Vec<u8>, OriginalError> {
+        Ok(media::pcap::write(self.records, &self.opener)?)
+    }
+
+    /// Every SIPREC document as it was received, in that order.
+    pub fn documents(&self) -> Result<Vec<MetadataDocument>, OriginalError> {
+        let mut documents = Vec::new();
+        for record in &self.records {
+            if let Some(Body::Metadata(document)) = self.opener.open_record(record)? {
+                let received_at = WallTime::from_unix_ms(document.received_wall_ms);
+                documents.push(shown(received_at, document.content_type, document.bytes));
+            }
+        }
+        Ok(documents)
+    }
+
+    fn assembled(self) -> Result<Assembled, AssembleError> {
+        let Self { records, opener, session, recording, facts } = self;
+        media::assemble(records, &opener, session, recording, &facts)
+    }
+}
+
+/// A document as the API shows it: text if it is text.
+fn shown(received_at: WallTime, content_type: String, bytes: Vec<u8>) -> MetadataDocument {
+    let (text, base64) = match String::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+    };
+    MetadataDocument { received_at, content_type, text, base64 }
+}
