@@ -66,7 +66,7 @@ impl Drop for Link {
 impl Drop for Wire {
     fn drop(&mut self) {
         if let Self::Udp { reader, .. } = self
-            && let Some(reader) = reader.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && let Some(reader) = reader.get_mut().unwrap_or_else(PoisonError::into_inner).take()
         {
             reader.abort();
         }

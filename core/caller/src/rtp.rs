@@ -114,7 +114,7 @@ impl RtpStream {
         match targets {
             Some(targets) => {
                 self.send_frame(&samples, timestamp, targets.rtp);
-                if frame % FRAMES_PER_REPORT == 0
+                if frame.is_multiple_of(FRAMES_PER_REPORT)
                     && let Some(rtcp) = targets.rtcp
                 {
                     self.send_report(timestamp, rtcp);

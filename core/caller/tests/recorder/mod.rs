@@ -1,5 +1,6 @@
-#![allow(dead_code, reason = "each test binary uses a part of it")]
 //! A recorder of a few lines around [`siprec::Srs`], on loopback, over UDP and TCP at once.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
