@@ -70,7 +70,8 @@ pub struct PolicyReader {
 }
 
 impl PolicyReader {
-    /// Tries the object store once, then what is on the disk.
+    /// Takes what is on the disk. Only without it the object store is asked, because calls in
+    /// progress wait to be resumed.
     pub async fn open(store: Arc<dyn ObjectStore>, tenant: TenantId, journal_dir: &Path) -> Self {
         let reader = Self {
             store,
@@ -87,7 +88,9 @@ impl PolicyReader {
                 Err(error) => tracing::warn!(error = report(&error), "policy on disk not used"),
             }
         }
-        reader.refresh().await;
+        if reader.policy.borrow().is_none() {
+            reader.refresh(&mut None).await;
+        }
         reader
     }
 
@@ -102,14 +105,16 @@ impl PolicyReader {
 
     /// Keeps the policy fresh for as long as it is polled.
     pub async fn run(self) {
+        let mut told = None;
         loop {
+            self.refresh(&mut told).await;
             let wait = if self.policy.borrow().is_some() { REFRESH } else { RETRY };
             let _ = timeout(wait, self.changed.notified()).await;
-            self.refresh().await;
         }
     }
 
-    async fn refresh(&self) {
+    /// `told` is the problem that was logged last: the same one is not logged every second.
+    async fn refresh(&self, told: &mut Option<String>) {
         match self.read().await {
             Ok((policy, bytes)) => {
                 if self.take(policy)
@@ -117,10 +122,15 @@ impl PolicyReader {
                 {
                     tracing::warn!(%error, "policy not kept on disk");
                 }
+                *told = None;
             }
             Err(error) => {
-                let have_one = self.policy.borrow().is_some();
-                tracing::warn!(error = report(&error), have_one, "policy not read");
+                let error = Some(report(&error));
+                if *told != error {
+                    let have_one = self.policy.borrow().is_some();
+                    tracing::warn!(error, have_one, "policy not read");
+                    *told = error;
+                }
             }
         }
     }
@@ -218,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = reader(dir.path());
         put(&first, snapshot(4, "default", &key().to_string())).await;
-        first.refresh().await;
+        first.refresh(&mut None).await;
         first.store.delete(&ObjectKey::policy()).await.unwrap();
         let second = PolicyReader::open(first.store, TenantId::default(), dir.path()).await;
         let expected = Policy { revision: 4, tenant_key: key() };
@@ -230,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
         put(&reader, snapshot(4, "default", &key().to_string())).await;
-        reader.refresh().await;
+        reader.refresh(&mut None).await;
         let good = reader.watch().borrow().clone();
         assert!(good.is_some());
         let too_new = br#"{"version":2,"something":"else"}"#.to_vec();
@@ -242,11 +252,11 @@ mod tests {
             snapshot(3, "default", &TenantKeyPair::from_bytes([4; 32]).public().to_string()),
         ] {
             put(&reader, bad).await;
-            reader.refresh().await;
+            reader.refresh(&mut None).await;
             assert_eq!(*reader.watch().borrow(), good);
         }
         put(&reader, snapshot(5, "default", &key().to_string())).await;
-        reader.refresh().await;
+        reader.refresh(&mut None).await;
         assert_eq!(reader.watch().borrow().as_ref().unwrap().revision, 5);
     }
 }

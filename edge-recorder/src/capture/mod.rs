@@ -32,12 +32,13 @@ const SWEEPS_WAITING: usize = 20;
 /// What capture is told.
 #[derive(Debug)]
 pub enum Order {
-    /// Record what arrives on these ports as stream `stream` of `session`.
+    /// Record what arrives on these ports as stream `stream` of `session`; if `paused`, not yet.
     Open {
         session: SessionId,
         stream: u16,
         ports: PortPair,
         offered: Option<SocketAddr>,
+        paused: bool,
     },
     /// A re-offer named a source for a stream.
     Source {

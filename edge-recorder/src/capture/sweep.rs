@@ -102,7 +102,7 @@ impl Sweep {
     }
 
     fn visit_all(&mut self) {
-        let clock = Moment::now();
+        let clock = read_clocks();
         for (session, streams) in &mut self.sessions {
             let mut packets = Vec::new();
             for stream in streams {
@@ -126,12 +126,12 @@ impl Sweep {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Open { session, stream, ports, offered } => {
+            Order::Open { session, stream, ports, offered, paused } => {
                 let stream = Stream {
                     index: stream,
                     ports,
                     latch: Latch::new(offered),
-                    paused: false,
+                    paused,
                     loss: Loss::default(),
                     kernel_drops: [0; 2],
                 };
@@ -154,7 +154,7 @@ impl Sweep {
 
     /// What has arrived so far is treated as it would have been on arrival.
     fn set_paused(&mut self, session: SessionId, indexes: &[u16], paused: bool) {
-        let clock = Moment::now();
+        let clock = read_clocks();
         let mut packets = Vec::new();
         for stream in self.sessions.get_mut(&session).into_iter().flatten() {
             if indexes.contains(&stream.index) {
@@ -168,7 +168,7 @@ impl Sweep {
     }
 
     fn close(&mut self, session: SessionId, which: impl Fn(&Stream) -> bool) {
-        let clock = Moment::now();
+        let clock = read_clocks();
         let streams = self.sessions.remove(&session).unwrap_or_default();
         let (closing, staying): (Vec<_>, Vec<_>) = streams.into_iter().partition(|s| which(s));
         let whole_session = staying.is_empty();
@@ -259,10 +259,46 @@ impl Stream {
                 }
             }
         }
+        let read = &mut packets[before..];
+        order_stamps(read);
         if matches!(half, Half::Rtp) {
-            counter!("linekeeper_rtp_packets_total").increment((packets.len() - before) as u64);
+            counter!("linekeeper_rtp_packets_total").increment(read.len() as u64);
         }
     }
+}
+
+/// A socket gives packets in the order in which they came, so none came after one read later.
+///
+/// The kernel stamps a packet when it is read, instead of when it arrived, if the packet came
+/// while stamping was being switched on: the first packets of the first call.
+fn order_stamps(packets: &mut [segment::Packet]) {
+    let mut latest = u64::MAX;
+    for packet in packets.iter_mut().rev() {
+        latest = latest.min(packet.arrival_boot_ns);
+        packet.arrival_boot_ns = latest;
+    }
+}
+
+/// Both clocks, read so close together that they are of one moment.
+///
+/// On a busy machine this thread may lose its processor between the two readings, which would
+/// shift a whole visit's packets by as much. A few tries find two readings without that.
+fn read_clocks() -> Moment {
+    const CLOSE_ENOUGH_NS: u64 = 20_000;
+    const TRIES: usize = 5;
+    let mut best: Option<(u64, Moment)> = None;
+    for _ in 0..TRIES {
+        let before = Moment::now();
+        let moment = Moment::now();
+        let apart_ns = moment.boot_ns.saturating_sub(before.boot_ns);
+        if best.is_none_or(|(least_ns, _)| apart_ns < least_ns) {
+            best = Some((apart_ns, moment));
+        }
+        if apart_ns < CLOSE_ENOUGH_NS {
+            break;
+        }
+    }
+    best.map_or_else(Moment::now, |(_, moment)| moment)
 }
 
 /// The boot time of a stamp of the wall clock, given both clocks at the start of the visit.
@@ -395,7 +431,13 @@ mod tests {
         let (capture, inbox) = Capture::start(CaptureMode::Sweep).unwrap();
         let ports = pair(31_200);
         let target = ports.rtp.local_addr().unwrap();
-        capture.order(Order::Open { session: session(1), stream: 3, ports, offered: None });
+        capture.order(Order::Open {
+            session: session(1),
+            stream: 3,
+            ports,
+            offered: None,
+            paused: false,
+        });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         let before = Moment::now().boot_ns;
         for burst in 0..8u16 {
@@ -422,7 +464,13 @@ mod tests {
         let (capture, inbox) = Capture::start(CaptureMode::Sweep).unwrap();
         let ports = pair(31_202);
         let target = ports.rtp.local_addr().unwrap();
-        capture.order(Order::Open { session: session(1), stream: 0, ports, offered: None });
+        capture.order(Order::Open {
+            session: session(1),
+            stream: 0,
+            ports,
+            offered: None,
+            paused: false,
+        });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(&rtp_packet(1), target).unwrap();
         capture.order(Order::Close { session: session(1) });
@@ -442,7 +490,13 @@ mod tests {
         let (capture, inbox) = Capture::start(CaptureMode::Sweep).unwrap();
         let ports = pair(31_204);
         let target = ports.rtp.local_addr().unwrap();
-        capture.order(Order::Open { session: session(1), stream: 0, ports, offered: None });
+        capture.order(Order::Open {
+            session: session(1),
+            stream: 0,
+            ports,
+            offered: None,
+            paused: false,
+        });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         let say = |sequence| {
             sender.send_to(&rtp_packet(sequence), target).unwrap();
@@ -472,7 +526,13 @@ mod tests {
         let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
         let offered = Some(caller.local_addr().unwrap());
-        capture.order(Order::Open { session: session(1), stream: 0, ports, offered });
+        capture.order(Order::Open {
+            session: session(1),
+            stream: 0,
+            ports,
+            offered,
+            paused: false,
+        });
         caller.send_to(&rtp_packet(1), target).unwrap();
         stranger.send_to(&rtp_packet(2), target).unwrap();
         caller.send_to(b"not rtp at all", target).unwrap();
@@ -480,6 +540,21 @@ mod tests {
         let (packets, _) = rest(inbox);
         assert_eq!(packets.len(), 1);
         assert_eq!(packets[0].source, caller.local_addr().unwrap());
+    }
+
+    #[test]
+    fn a_packet_that_was_stamped_when_it_was_read_came_before_those_after_it() {
+        let packet = |arrival_boot_ns| segment::Packet {
+            stream: 0,
+            rtcp: false,
+            arrival_boot_ns,
+            source: ([192, 0, 2, 1], 4000).into(),
+            datagram: Vec::new(),
+        };
+        let mut packets: Vec<_> = [900, 100, 200, 850, 300].into_iter().map(packet).collect();
+        order_stamps(&mut packets);
+        let stamps: Vec<_> = packets.iter().map(|packet| packet.arrival_boot_ns).collect();
+        assert_eq!(stamps, [100, 100, 200, 300, 300]);
     }
 
     #[test]

@@ -229,6 +229,9 @@ impl Recorder {
                     stream: index,
                     ports: pair,
                     offered: stream.address,
+                    // Whose stream this is shows in the metadata, if anywhere. Until it is known
+                    // not to be part of what is paused, it is.
+                    paused: !call.story.paused.is_empty(),
                 });
             }
             call.story.streams.get(&index).map(|ports| MediaAddress { rtp: ports.advertised })

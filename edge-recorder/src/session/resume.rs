@@ -116,6 +116,7 @@ impl Recorder {
     fn reopen_ports(&mut self, call: &mut Call) {
         let session = call.session();
         let negotiated = &call.negotiated;
+        let paused = call.paused_streams();
         let ports = &mut self.parts.ports;
         let capture = &self.parts.capture;
         call.story.streams.retain(|index, stream| {
@@ -123,8 +124,9 @@ impl Recorder {
             match ports.reopen(stream.port) {
                 Ok(pair) => {
                     let offered = known.and_then(|known| known.remote);
-                    let order = Order::Open { session, stream: *index, ports: pair, offered };
-                    capture.order(order);
+                    let paused = paused.contains(index);
+                    let stream = *index;
+                    capture.order(Order::Open { session, stream, ports: pair, offered, paused });
                     true
                 }
                 Err(error) => {

@@ -7,7 +7,7 @@ use model::call::StreamFact;
 use model::command::CommandBody;
 use model::recording::{MarkKind, flag};
 
-use crate::support::{LABELS, Site, Src};
+use crate::support::{LABELS, Site, Src, assert_said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_recorded_packet_by_packet() {
@@ -34,7 +34,7 @@ async fn a_call_is_recorded_packet_by_packet() {
     let stored = site.stored(session).await;
     assert_eq!(stored.keys, 1);
     for (stream, said) in (0..).zip(&said) {
-        assert_eq!(&stored.datagrams(stream), said, "stream {stream}");
+        assert_said(&stored.datagrams(stream), said);
         let source = src.media[usize::from(stream)].local_addr().unwrap();
         let packets = stored.rtp(stream);
         assert!(packets.iter().all(|packet| packet.source == source));
@@ -129,7 +129,7 @@ async fn what_is_odd_is_flagged_and_recorded_all_the_same() {
         let ended = events.stored_end(session).await;
         let EventBody::Ended { flags, .. } = &ended.body else { unreachable!() };
         assert!(flags.contains(expected), "{expected} is not in {flags:?}");
-        assert_eq!(site.stored(session).await.datagrams(0), said[0]);
+        assert_said(&site.stored(session).await.datagrams(0), &said[0]);
     }
     recorder.stop().await;
 }
@@ -167,7 +167,7 @@ async fn hold_is_answered_on_the_same_ports_and_marked() {
         .collect();
     let label = Some(LABELS[1].to_owned());
     assert_eq!(marks, [(MarkKind::Hold, label.clone(), true), (MarkKind::Hold, label, false)]);
-    assert_eq!(site.stored(session).await.datagrams(1), said[1]);
+    assert_said(&site.stored(session).await.datagrams(1), &said[1]);
     recorder.stop().await;
 }
 
@@ -195,7 +195,7 @@ async fn what_is_said_while_paused_is_written_nowhere() {
     let stored = site.stored(session).await;
     for stream in 0..2 {
         let expected = [before[stream].clone(), after[stream].clone()].concat();
-        assert_eq!(stored.datagrams(stream as u16), expected, "stream {stream}");
+        assert_said(&stored.datagrams(stream as u16), &expected);
     }
     let (ok, detail) = site.command(&mut events, CommandBody::Pause { recording }).await;
     assert!(!ok && detail.contains("not in progress"), "{detail}");

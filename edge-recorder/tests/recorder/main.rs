@@ -2,6 +2,7 @@
 //! object store see of it.
 
 mod calls;
+mod connections;
 mod operation;
 mod restart;
 mod support;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::command::CommandBody;
 use storage_ports::{EventQueue, Message};
 
-use crate::support::{Site, Src};
+use crate::support::{Site, Src, assert_said};
 
 /// The message with all its causes, as an operator gets it.
 fn report(error: &dyn std::error::Error) -> String {
@@ -39,7 +39,7 @@ async fn a_draining_recorder_refuses_new_calls_and_keeps_the_others() {
     let mut events = site.events();
     let session = events.session(&src.call_id).await;
     events.stored_end(session).await;
-    assert_eq!(site.stored(session).await.datagrams(1), said[1]);
+    assert_said(&site.stored(session).await.datagrams(1), &said[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

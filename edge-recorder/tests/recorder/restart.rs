@@ -7,7 +7,7 @@ use model::command::CommandBody;
 use model::recording::{MarkKind, flag};
 use segment::RecordKind;
 
-use crate::support::{Site, Src};
+use crate::support::{Site, Src, assert_said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_goes_on_after_a_restart_on_the_same_ports_and_dialog() {
@@ -44,7 +44,7 @@ async fn a_call_goes_on_after_a_restart_on_the_same_ports_and_dialog() {
     let stored = site.stored(session).await;
     assert_eq!(stored.keys, 2, "a resumed call has a new data key");
     for stream in 0..2 {
-        assert_eq!(stored.datagrams(stream as u16), said[stream], "stream {stream}");
+        assert_said(&stored.datagrams(stream as u16), &said[stream]);
     }
     let starts: Vec<_> = stored
         .records
@@ -84,7 +84,7 @@ async fn a_restart_does_not_make_audible_what_was_paused() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(src.bye().await.status, 200);
     events.stored_end(session).await;
-    assert_eq!(site.stored(session).await.datagrams(0), said[0]);
+    assert_said(&site.stored(session).await.datagrams(0), &said[0]);
     recorder.stop().await;
 }
 

@@ -85,7 +85,9 @@ impl Site {
         let task = tokio::spawn(run);
         match timeout(PATIENCE, ready_inbox).await.expect("the recorder starts in time") {
             Ok(ready) => Ok(Running { ready, shutdown, task }),
-            Err(_) => Err(task.await.unwrap().expect_err("a recorder that is not ready has failed")),
+            Err(_) => {
+                Err(task.await.unwrap().expect_err("a recorder that is not ready has failed"))
+            }
         }
     }
 
@@ -391,9 +393,11 @@ impl Src {
         self.send(method, extra, body).await;
         loop {
             let answer = timeout(PATIENCE, self.receive()).await.expect("an answer in time");
-            if answer.status >= 200 && answer.head.contains(&format!("CSeq: {} {method}", self.cseq))
+            if answer.status >= 200
+                && answer.head.contains(&format!("CSeq: {} {method}", self.cseq))
             {
-                if let Some(to) = answer.header("To") {
+                // Only an INVITE makes a dialog.
+                if let Some(to) = answer.header("To").filter(|_| method == "INVITE") {
                     self.to = to.to_owned();
                 }
                 return answer;
@@ -447,7 +451,8 @@ impl Src {
                 }
                 let head = String::from_utf8(head).unwrap().trim().to_owned();
                 let mut answer = Answer::new(head, String::new());
-                let length = answer.header("Content-Length").map_or(0, |text| text.parse().unwrap());
+                let length =
+                    answer.header("Content-Length").map_or(0, |text| text.parse().unwrap());
                 let mut body = vec![0; length];
                 stream.read_exact(&mut body).await.unwrap();
                 answer.body = String::from_utf8(body).unwrap();
@@ -497,6 +502,16 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
   <participantstreamassoc participant_id="p-bob"><send>s-2</send><recv>s-1</recv></participantstreamassoc>
 </recording>"#;
 
+/// Compares datagrams and, where they differ, says which sequence numbers were expected and found.
+#[track_caller]
+pub fn assert_said(found: &[Vec<u8>], said: &[Vec<u8>]) {
+    let sequences = |datagrams: &[Vec<u8>]| -> Vec<u16> {
+        datagrams.iter().map(|bytes| u16::from_be_bytes([bytes[2], bytes[3]])).collect()
+    };
+    assert_eq!(sequences(found), sequences(said), "sequence numbers found and said");
+    assert!(found == said, "payloads differ");
+}
+
 /// 20 ms of PCMU that nobody else sends.
 pub fn rtp_packet(sequence: u16, stream: u8) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
@@ -504,7 +519,9 @@ pub fn rtp_packet(sequence: u16, stream: u8) -> Vec<u8> {
     packet.extend((u32::from(sequence) * 160).to_be_bytes());
     // As SIPp does: the same SSRC on every stream.
     packet.extend(7u32.to_be_bytes());
-    packet.extend([b"SPOKEN-A"[..].repeat(20), b"SPOKEN-B"[..].repeat(20)][usize::from(stream)].iter());
+    packet.extend(
+        [b"SPOKEN-A"[..].repeat(20), b"SPOKEN-B"[..].repeat(20)][usize::from(stream)].iter(),
+    );
     packet
 }
 
