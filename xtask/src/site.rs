@@ -68,10 +68,10 @@ fn bind(module: &Path) -> Result<(Vec<u8>, String)> {
         .remove_producers_section(true)
         .generate_output()
         .with_context(|| format!("bind {}", module.display()))?;
-    ensure!(
-        output.snippets().is_empty() && output.local_modules().is_empty(),
-        "a dependency brings JavaScript of its own, which would be a further request"
-    );
+    let brought = output.snippets().iter().filter(|(_, scripts)| !scripts.is_empty());
+    let brought: Vec<&String> =
+        brought.map(|(name, _)| name).chain(output.local_modules().keys()).collect();
+    ensure!(brought.is_empty(), "JavaScript that would be a further request: {brought:?}");
     let glue = output.js().to_owned();
     Ok((output.wasm_mut().emit_wasm(), glue))
 }
