@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::call::CallFacts;
 use model::recording::{Mark, MarkKind, flag};
-use model::{Personal, Track};
+use model::{Personal, RecordingId, SessionId, Track};
 use segment::{Document, Opener, SealError, SessionRecord};
 
 use crate::clock::AxisNs;
@@ -16,15 +16,6 @@ use crate::quality::Quality;
 
 /// A week. What lies further from the beginning of the call has a wrong time.
 const LONGEST_CALL_NS: i64 = 7 * 24 * 3_600 * 1_000_000_000;
-
-/// Which of a session's streams belong to a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All: the session's first recording.
-    Session,
-    /// Those whose label its facts name: a further communication session of the same session.
-    NamedStreams,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
@@ -46,7 +37,7 @@ pub struct Assembled {
     pub flags: BTreeSet<String>,
     /// Metadata documents as received.
     pub documents: Vec<Document>,
-    /// Whether the end of the session is among the records.
+    /// Whether the end of the recording is among the records.
     pub ended: bool,
 }
 
@@ -57,23 +48,28 @@ impl Assembled {
     }
 }
 
-/// Lays the packets of `records`, which are in order of position, onto call time.
+/// Lays the packets of a session's `records`, which are in order of position, onto call time.
+///
+/// The session's first recording has all of its streams. One of a further communication session has
+/// those that its facts name by their label, from its start to its end.
 ///
 /// Holds in memory every payload and 48 bytes a packet: about 40 MB for an hour of one G.711 stream.
 pub fn assemble(
     records: impl IntoIterator<Item = SessionRecord>,
     opener: &Opener,
+    session: SessionId,
+    recording: RecordingId,
     facts: &CallFacts,
-    scope: Scope,
 ) -> Result<Assembled, AssembleError> {
-    let mut intake = Intake::default();
+    let mut intake = Intake::new(session, recording);
+    let is_first = recording == session.first_recording();
     for record in records {
         intake.take(&record, opener).map_err(AssembleError::Sealed)?;
     }
     let mut streams: Vec<(u16, Stream)> = std::mem::take(&mut intake.streams)
         .into_iter()
         .map(|((index, _), stream)| (index, stream))
-        .filter(|(_, stream)| belongs(stream, facts, scope))
+        .filter(|(_, stream)| is_first || is_named(stream, facts))
         .collect();
     for run in streams.iter_mut().flat_map(|(_, stream)| &mut stream.runs) {
         run.settle();
@@ -161,9 +157,8 @@ impl Assembled {
             party.and_then(|party| party.aor.clone().or_else(|| party.name.clone()));
         let mut extents = stream.runs.iter().filter_map(|run| run.extent());
         let first = extents.next();
-        let extent = first.map(|first| {
-            extents.fold(first, |(from, to), run| (from.min(run.0), to.max(run.1)))
-        });
+        let extent = first
+            .map(|first| extents.fold(first, |(from, to), run| (from.min(run.0), to.max(run.1))));
         let duration_ms = extent.map_or(0, |(from, to)| (to.abs_diff(from) + 500_000) / 1_000_000);
         let within = |run: &PlacedRun| run.starts_before(self.samples);
         let mut runs: Vec<PlacedRun> = stream
@@ -197,9 +192,8 @@ impl Assembled {
     }
 }
 
-fn belongs(stream: &Stream, facts: &CallFacts, scope: Scope) -> bool {
-    let named = || facts.streams.iter().any(|fact| fact.label == stream.label);
-    scope == Scope::Session || (!stream.label.is_empty() && named())
+fn is_named(stream: &Stream, facts: &CallFacts) -> bool {
+    !stream.label.is_empty() && facts.streams.iter().any(|fact| fact.label == stream.label)
 }
 
 /// Indexes of the participants heard on a stream.
@@ -211,7 +205,8 @@ fn speakers(facts: &CallFacts, label: &str) -> Vec<usize> {
 
 /// First and last moment of media of any stream.
 fn extent(streams: &[(u16, Stream)]) -> Option<(AxisNs, AxisNs)> {
-    let extents = streams.iter().flat_map(|(_, stream)| &stream.runs).filter_map(|run| run.extent());
+    let extents =
+        streams.iter().flat_map(|(_, stream)| &stream.runs).filter_map(|run| run.extent());
     let extents: Vec<(AxisNs, AxisNs)> = extents.collect();
     let zero = extents.iter().map(|(from, _)| *from).min()?;
     let latest = zero.saturating_add(LONGEST_CALL_NS);

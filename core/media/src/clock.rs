@@ -100,7 +100,8 @@ mod tests {
         assert_eq!(clock.axis(3 * SECOND as u64), 110 * SECOND);
         clock.read(reading(3, 999_999_999, 1));
         assert_eq!(clock.axis(SECOND as u64), 110 * SECOND + LONGEST_REBOOT_NS);
-        clock.read(reading(4, i64::MIN, u64::MAX));
-        clock.read(reading(5, i64::MAX, u64::MAX));
+        let extreme = |boot_id, wall_ns| Reading { boot_id, wall_ns, boot_ns: u64::MAX };
+        clock.read(extreme([4; 16], i64::MIN));
+        clock.read(extreme([5; 16], i64::MAX));
     }
 }

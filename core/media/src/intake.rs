@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use model::recording::MarkKind;
+use model::{RecordingId, SessionId};
 use segment::{
     Body, Direction, Document, Format, Opener, Packet, RecordKind, SealError, SessionRecord,
     StreamInfo,
@@ -18,9 +19,15 @@ use crate::run::Run;
 /// A packet is journaled within seconds of its arrival. Beyond this its time is wrong.
 const LONGEST_WAIT_NS: u64 = 3_600 * 1_000_000_000;
 
-/// Everything that one session's records tell.
-#[derive(Debug, Default)]
+/// Packets that were under way when the recording ended still belong to it.
+const AFTER_END_NS: i64 = 500_000_000;
+
+/// Everything that one session's records tell of one recording.
+#[derive(Debug)]
 pub(crate) struct Intake {
+    recording: RecordingId,
+    /// A further communication session of a session that went on before it.
+    is_further: bool,
     clock: CallClock,
     /// By m-line and label: an m-line whose stream ended may be used again (RFC 3264 §8.1).
     pub streams: BTreeMap<(u16, String), Stream>,
@@ -35,6 +42,26 @@ pub(crate) struct Intake {
     newest_packet: Option<AxisNs>,
     /// Bodies that did not open though their key is here: changed after they were sealed.
     pub damaged: u64,
+}
+
+impl Intake {
+    pub fn new(session: SessionId, recording: RecordingId) -> Self {
+        Self {
+            recording,
+            is_further: recording != session.first_recording(),
+            clock: CallClock::default(),
+            streams: BTreeMap::new(),
+            current: BTreeMap::new(),
+            spans: Spans::default(),
+            documents: Vec::new(),
+            started: None,
+            ended: None,
+            interrupted: false,
+            restart: None,
+            newest_packet: None,
+            damaged: 0,
+        }
+    }
 }
 
 /// One negotiated stream.
@@ -87,6 +114,8 @@ impl Intake {
             }
             Body::Metadata(document) => self.documents.push(document),
             Body::Streams(streams) => self.negotiated(&streams, at),
+            // What was negotiated tells of holds too, and of which stream.
+            Body::Mark(mark) if mark.kind == MarkKind::Hold => {}
             Body::Mark(mark) => {
                 self.spans.tell(at, mark.kind, mark.label, mark.begins, mark.detail);
             }
@@ -103,7 +132,9 @@ impl Intake {
                 let boot_ns = started.boot_ns;
                 self.clock.read(Reading { boot_id: started.boot_id, wall_ns, boot_ns });
                 let at = self.clock.axis(boot_ns);
-                self.started.get_or_insert(at);
+                if started.recording == self.recording {
+                    self.started.get_or_insert(at);
+                }
                 if started.resumed {
                     self.interrupted = true;
                     self.restart = self.restart.or(self.newest_packet);
@@ -116,7 +147,10 @@ impl Intake {
             }
             RecordKind::Ended => {
                 let Ok(ended) = record.as_ended() else { return false };
-                self.ended = Some(self.clock.axis(ended.boot_ns));
+                let at = self.clock.axis(ended.boot_ns);
+                if ended.recording == self.recording {
+                    self.ended = Some(at);
+                }
             }
             _ => {}
         }
@@ -150,11 +184,19 @@ impl Intake {
         }
     }
 
+    /// Whether what arrived then is of this recording, and not of another one of the session.
+    fn is_part(&self, arrival: AxisNs) -> bool {
+        let began = !self.is_further || self.started.is_some_and(|started| started <= arrival);
+        let over = self.ended.is_some_and(|end| end.saturating_add(AFTER_END_NS) < arrival);
+        began && !over
+    }
+
     fn packet(&mut self, packet: &Packet, journaled_boot_ns: u64) {
         let waited = journaled_boot_ns.abs_diff(packet.arrival_boot_ns);
-        let boot_ns = if waited > LONGEST_WAIT_NS { journaled_boot_ns } else { packet.arrival_boot_ns };
+        let boot_ns =
+            if waited > LONGEST_WAIT_NS { journaled_boot_ns } else { packet.arrival_boot_ns };
         let arrival = self.clock.axis(boot_ns);
-        if packet.rtcp {
+        if packet.rtcp || !self.is_part(arrival) {
             return;
         }
         let label = self.current.get(&packet.stream).cloned().unwrap_or_default();
@@ -210,9 +252,8 @@ impl Stream {
             };
             format.map_or(by_number, |format| format.encoding.as_str())
         };
-        let is_event = |payload_type: &u8| {
-            name(*payload_type).eq_ignore_ascii_case("telephone-event")
-        };
+        let is_event =
+            |payload_type: &u8| name(*payload_type).eq_ignore_ascii_case("telephone-event");
         let counted = self.payload_types.iter().filter(|(number, _)| !is_event(number));
         let most = counted.max_by_key(|(_, packets)| **packets).map(|(number, _)| *number);
         let first = self.formats.keys().copied().find(|number| !is_event(number));

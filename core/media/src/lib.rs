@@ -37,7 +37,7 @@ pub mod webm;
 #[cfg(test)]
 mod test_tone;
 
-pub use assemble::{AssembleError, Assembled, Scope, assemble};
+pub use assemble::{AssembleError, Assembled, assemble};
 pub use lanes::{CONCEALED_MS, Channel, Lane, Pcm};
 pub use manifest::{Manifest, ManifestTrack, Part};
 pub use opus::OpusError;

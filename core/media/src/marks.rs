@@ -72,7 +72,8 @@ pub(crate) fn losses(runs: &[PlacedRun]) -> Vec<Span> {
         label: None,
         detail: Some(detail.to_owned()),
     };
-    let longer = |from: AxisNs, to: AxisNs, ms: u64| to.saturating_sub(from) > ms as i64 * 1_000_000;
+    let longer =
+        |from: AxisNs, to: AxisNs, ms: u64| to.saturating_sub(from) > ms as i64 * 1_000_000;
     let mut gaps = Vec::new();
     for run in runs.iter().map(PlacedRun::run) {
         for pair in run.entries.windows(2) {

@@ -39,7 +39,8 @@ impl<'a> Packets<'a> {
     pub fn new(call: &'a Assembled) -> Result<Self, OpusError> {
         let channels = mix::channels(call);
         let kind = if channels == 1 { Channels::Mono } else { Channels::Stereo };
-        let mut encoder = Encoder::new(call.sample_rate, kind, Application::Voip)?;
+        // `Voip` would shape the spectrum to please; a recording stays as close as it can.
+        let mut encoder = Encoder::new(call.sample_rate, kind, Application::Audio)?;
         encoder.set_bitrate(Bitrate::Bits(BITS_PER_CHANNEL * channels as i32))?;
         let factor = OPUS_HZ / u64::from(call.sample_rate);
         let pre_skip = u64::try_from(encoder.get_lookahead()?).unwrap_or(0) * factor;

@@ -21,7 +21,9 @@ pub fn write(
     opener: &Opener,
 ) -> Result<Vec<u8>, SealError> {
     let mut out = Vec::new();
-    for field in [MAGIC_NANOSECONDS, u32::from_le_bytes([2, 0, 4, 0]), 0, 0, SNAP_LENGTH, LINKTYPE_RAW] {
+    for field in
+        [MAGIC_NANOSECONDS, u32::from_le_bytes([2, 0, 4, 0]), 0, 0, SNAP_LENGTH, LINKTYPE_RAW]
+    {
         out.extend_from_slice(&field.to_le_bytes());
     }
     let mut clock = CallClock::default();
@@ -69,7 +71,9 @@ fn put_packet(out: &mut Vec<u8>, wall_ns: i64, packet: &Packet, local_port: u16)
     let wall_ns = wall_ns.max(0) as u64;
     // The format counts seconds in 32 bits; they last until 2106.
     let length = ip.len() as u32;
-    for field in [(wall_ns / 1_000_000_000) as u32, (wall_ns % 1_000_000_000) as u32, length, length] {
+    for field in
+        [(wall_ns / 1_000_000_000) as u32, (wall_ns % 1_000_000_000) as u32, length, length]
+    {
         out.extend_from_slice(&field.to_le_bytes());
     }
     out.extend_from_slice(&ip);
@@ -110,7 +114,8 @@ fn ip_packet(source: SocketAddr, local_port: u16, datagram: &[u8]) -> Option<Vec
 
 /// RFC 1071 §1.
 fn internet_checksum(header: &[u8]) -> u16 {
-    let words = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let words =
+        header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let sum = words.fold(0, |sum, word| {
         let sum: u32 = sum + word;
         (sum & 0xffff) + (sum >> 16)

@@ -8,7 +8,9 @@
 //!   where timestamp and arrival part ways, as they do when a sender stops its clock during hold.
 //!   What follows is a run of its own, laid where it arrived.
 
-use siprec::rtp::{ExtendedSeq, ExtendedTimestamp, RtpHeader, SequenceUnwrapper, TimestampUnwrapper};
+use siprec::rtp::{
+    ExtendedSeq, ExtendedTimestamp, RtpHeader, SequenceUnwrapper, TimestampUnwrapper,
+};
 
 use crate::clock::AxisNs;
 use crate::codec::Codec;
@@ -62,7 +64,12 @@ struct Newest {
 
 impl Run {
     /// `before`: the run of the same SSRC, which this one goes on from.
-    pub fn new(header: &RtpHeader<'_>, clock_rate: u32, arrival: AxisNs, before: Option<&Run>) -> Self {
+    pub fn new(
+        header: &RtpHeader<'_>,
+        clock_rate: u32,
+        arrival: AxisNs,
+        before: Option<&Run>,
+    ) -> Self {
         let lost_before = before.map_or(0, |before| {
             let step = header.sequence.wrapping_sub(before.newest.sequence as u16);
             if (1..=MAX_SEQUENCE_JUMP).contains(&step) { u64::from(step - 1) } else { 0 }
@@ -157,7 +164,8 @@ impl Run {
     /// First and last moment of the media, after [`Self::settle`].
     pub fn extent(&self) -> Option<(AxisNs, AxisNs)> {
         let first = self.entries.iter().map(|entry| entry.timestamp).min()?;
-        let last = self.entries.iter().map(|entry| self.axis_of(entry.timestamp + self.ticks(entry)));
+        let last =
+            self.entries.iter().map(|entry| self.axis_of(entry.timestamp + self.ticks(entry)));
         Some((self.axis_of(first), last.max()?))
     }
 
