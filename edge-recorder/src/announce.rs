@@ -80,7 +80,9 @@ async fn events(
         if !reader.skip_to_newest() {
             let batch;
             (reader, batch) = next_batch(journal, reader, told.events_through, through).await;
-            if !batch.messages.is_empty() {
+            // An event that cannot be opened is passed too, or its file would be kept for ever.
+            let passed = journal.head().newest_event <= batch.last;
+            if !batch.messages.is_empty() || passed {
                 send(queue, &batch.messages).await;
                 told = batch.then(told);
                 if let Err(error) = journal.append_announced(told) {
@@ -111,6 +113,7 @@ fn is_finished(journal: &JournalHandle) -> bool {
 struct Batch {
     messages: Vec<Message>,
     bytes: usize,
+    /// Every event up to here is among them, or was told before.
     last: Position,
     stored: Option<Stored>,
 }
@@ -120,11 +123,10 @@ impl Batch {
         self.messages.len() >= MAX_BATCH || self.bytes >= MAX_BATCH_BYTES
     }
 
-    fn push(&mut self, position: Position, event: &RecordingEvent) {
+    fn push(&mut self, event: &RecordingEvent) {
         let body = event.to_json();
         self.bytes += body.len();
         self.messages.push(Message::now(body));
-        self.last = position;
     }
 
     fn then(&self, told: Announced) -> Announced {
@@ -181,12 +183,13 @@ fn read_batch(
         if record.kind == Kind::Stored {
             let Some(stored) = record::from_body::<Stored>(&record.body) else { continue };
             let body = EventBody::Stored { through: stored.through };
-            batch.push(record.position, &journal.event(record.position, stored.at, body));
+            batch.push(&journal.event(record.position, stored.at, body));
             batch.stored = Some(stored);
         } else if let Some(event) = event_of(journal, &record) {
-            batch.push(record.position, &event);
+            batch.push(&event);
         }
     }
+    batch.last = reader.after();
     Ok(batch)
 }
 
@@ -210,6 +213,9 @@ fn event_of(journal: &JournalHandle, record: &Record) -> Option<RecordingEvent> 
 
 /// Sends, for as long as it takes.
 async fn send(queue: &dyn EventQueue, messages: &[Message]) {
+    if messages.is_empty() {
+        return;
+    }
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
     while let Err(error) = queue.send(messages).await {
         let wait = backoff.wait();

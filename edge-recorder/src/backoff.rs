@@ -7,14 +7,13 @@ use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    first: Duration,
     longest: Duration,
     next: Duration,
 }
 
 impl Backoff {
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, next: first }
+        Self { longest, next: first }
     }
 
     /// The next wait.
@@ -24,10 +23,6 @@ impl Backoff {
         // Without randomness the wait is the shortest it may be, which is still a wait.
         let share = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
         whole.mul_f64(0.5 + share / 2.0)
-    }
-
-    pub fn reset(&mut self) {
-        self.next = self.first;
     }
 }
 
@@ -39,6 +34,4 @@ fn waits_double_to_a_limit_and_vary_by_half() {
         assert!(wait >= Duration::from_millis(whole / 2), "{wait:?} of {whole} ms");
         assert!(wait <= Duration::from_millis(whole), "{wait:?} of {whole} ms");
     }
-    backoff.reset();
-    assert!(backoff.wait() <= Duration::from_millis(100));
 }

@@ -254,3 +254,25 @@ fn a_batch_fits_the_queue() {
     .collect();
     assert_eq!(sizes, [10, 10, 5]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_opened_does_not_hold_back_the_next() {
+    let disk = TornDisk::default();
+    let bench = bench(&disk);
+    start(&bench.journal.handle(), &tag(1));
+    bench.synced().await;
+    let disk = disk.crash(1);
+    let Bench { journal, queue, faults, _dir } = bench;
+    abandon(journal);
+    disk.corrupt("local.key", |key| key[0] ^= 1);
+    let quick = JournalConfig { commit: Duration::from_millis(2), ..config() };
+    let (journal, _) = Journal::open_on(Arc::new(disk), quick).unwrap();
+    let bench = Bench { journal, queue, faults, _dir };
+    let (_tell, _announce) = bench.announce(NO_BEATS);
+    bench.announced().await;
+    assert!(bench.events().await.is_empty());
+    let next = start(&bench.journal.handle(), &tag(2));
+    bench.journal.handle().wait_synced(next).await.unwrap();
+    bench.announced().await;
+    assert_eq!(bench.events().await.len(), 1);
+}

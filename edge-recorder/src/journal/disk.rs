@@ -154,7 +154,10 @@ impl Disk for RealDisk {
         let path = self.dir.join(name);
         // `verify` may run as a user who can only read.
         let file = OpenOptions::new().read(true).write(true).open(&path).or_else(|error| {
-            if error.kind() == ErrorKind::PermissionDenied { File::open(&path) } else { Err(error) }
+            match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => File::open(&path),
+                _ => Err(error),
+            }
         })?;
         Ok(Arc::new(file))
     }

@@ -143,15 +143,18 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Reads the headers of a directory. Files that are not of this journal, or whose header
-    /// cannot be read, are free.
+    /// Reads the headers of a directory.
     pub fn read(disk: &dyn Disk) -> io::Result<Found> {
         let mut found = Found::default();
         for name in disk.list()? {
             if number(&name).is_none() {
                 continue;
             }
-            let file = disk.open(&name)?;
+            let file = match disk.open(&name) {
+                // Given back by the process that writes here while this one verifies.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             let bytes = file.bytes()?;
             // A header in a block that the disk cannot read is as good as none.
             match FileHeader::read(&*file).unwrap_or(FoundHeader::None) {
@@ -159,7 +162,10 @@ impl Catalog {
                     found.good.push((header, Free { name, file, bytes }));
                 }
                 FoundHeader::TooNew(version) => found.too_new = Some((name, version)),
-                FoundHeader::None => found.blank.push(Free { name, file, bytes }),
+                FoundHeader::None if is_blank(&*file) => {
+                    found.blank.push(Free { name, file, bytes });
+                }
+                FoundHeader::None => found.damaged.push(name),
             }
         }
         Ok(found)
@@ -173,12 +179,6 @@ impl Catalog {
 
     pub fn newest_generation(&self) -> u64 {
         self.used.last_key_value().map_or(0, |(generation, _)| *generation)
-    }
-
-    pub fn next_number(&self) -> u32 {
-        let names = self.used.values().map(|entry| &entry.name);
-        let names = names.chain(self.free.iter().map(|free| &free.name));
-        names.filter_map(|name| number(name)).max().map_or(0, |newest| newest + 1)
     }
 
     /// Frees the files of which nothing is needed any more: older than `snapshot`, the newest
@@ -203,7 +203,16 @@ impl Catalog {
 pub struct Found {
     pub good: Vec<(FileHeader, Free)>,
     pub blank: Vec<Free>,
+    /// Something was written here and its header is gone. Never written over: what lies in it may
+    /// be nowhere else.
+    pub damaged: Vec<String>,
     pub too_new: Option<(String, u16)>,
+}
+
+/// Made and never written.
+fn is_blank(file: &dyn DiskFile) -> bool {
+    let mut bytes = [0; RECORDS_AT as usize];
+    file.read_at(&mut bytes, 0).is_ok() && bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Encodes what a file begins with after its header.

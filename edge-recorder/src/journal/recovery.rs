@@ -34,9 +34,10 @@ pub(super) fn open(
         _ => JournalError::Disk { what: "lock the journal directory", source },
     })?;
     let read = |source| JournalError::Disk { what: "read the journal", source };
-    let Directory { id, epoch, is_new, catalog } = directory(&*disk)?;
+    let Directory { id, epoch, is_new, catalog, mut damage } = directory(&*disk)?;
     let key = LocalKey::load(&*disk, id, is_new)?;
-    let Past { mut state, seen, damage } = past(id, &catalog).map_err(read)?;
+    let Past { mut state, seen, damage: found } = past(id, &catalog).map_err(read)?;
+    damage.extend(found);
     for Damage { file, from, to, after } in &damage {
         tracing::error!(file, from, to, after = %after, "journal records damaged");
     }
@@ -126,6 +127,8 @@ pub(super) struct Directory {
     pub epoch: u64,
     pub is_new: bool,
     pub catalog: Catalog,
+    /// Files whose header cannot be read.
+    pub damage: Vec<Damage>,
 }
 
 /// Whose journal lies here, and its files.
@@ -145,14 +148,16 @@ pub(super) fn directory(disk: &dyn Disk) -> Result<Directory, JournalError> {
     let newest = found.good.iter().max_by_key(|(header, _)| header.generation);
     let id = identity.map(|(id, _)| id).or(newest.map(|(header, _)| header.journal));
     let Some(id) = id else {
-        if !found.blank.is_empty() {
+        if !found.damaged.is_empty() {
             return Err(JournalError::Unreadable { place: disk.place() });
         }
+        let catalog = Catalog { free: found.blank, ..Catalog::default() };
         return Ok(Directory {
             id: new_id()?,
             epoch: 0,
             is_new: true,
-            catalog: Catalog::default(),
+            catalog,
+            damage: Vec::new(),
         });
     };
     let mut catalog = Catalog { free: found.blank, ..Catalog::default() };
@@ -171,7 +176,9 @@ pub(super) fn directory(disk: &dyn Disk) -> Result<Directory, JournalError> {
     }
     // A crash before the first file was synced leaves an identity alone: nothing is lost.
     let is_new = catalog.used.is_empty() && epoch == 0;
-    Ok(Directory { id, epoch, is_new, catalog })
+    let damaged = |file| Damage { file, from: 0, to: file::RECORDS_AT, after: Position(0) };
+    let damage = found.damaged.into_iter().map(damaged).collect();
+    Ok(Directory { id, epoch, is_new, catalog, damage })
 }
 
 fn new_id() -> Result<JournalId, JournalError> {
@@ -256,6 +263,13 @@ pub(super) struct Survey {
     pub holes: Vec<Damage>,
 }
 
+/// Records that lie one after another, the first run of a file at its start, others behind a hole.
+struct Run {
+    hole: Option<(u64, u64)>,
+    records: u64,
+    last: Position,
+}
+
 /// Reads all of a file and tells damage from tear; see the module above.
 pub(super) fn survey(id: JournalId, catalog: &Catalog, generation: u64) -> io::Result<Survey> {
     let entry = &catalog.used[&generation];
@@ -263,12 +277,13 @@ pub(super) fn survey(id: JournalId, catalog: &Catalog, generation: u64) -> io::R
     let mut reader = reader(id, generation, entry);
     reader.snapshot()?;
     let through = end.unwrap_or(Position(u64::MAX));
-    // What the next file counts on was synced before that file was begun.
-    let mut synced = end.unwrap_or_default();
+    // What the next file counts on was synced before that file was begun. The file that is next
+    // here may be a later one, when those between were written over.
+    let is_next = catalog.used.contains_key(&(generation + 1));
+    let mut synced = end.filter(|_| is_next).unwrap_or_default();
     let mut survey =
         Survey { end: reader.last(), seen: reader.last(), records: 0, holes: Vec::new() };
-    // Runs of records, each but the first behind a hole: (hole, records, last position).
-    let mut runs: Vec<(Option<(u64, u64)>, u64, Position)> = vec![(None, 0, reader.last())];
+    let mut runs = vec![Run { hole: None, records: 0, last: reader.last() }];
     loop {
         match reader.next(through)? {
             Next::Record(record) => {
@@ -276,18 +291,20 @@ pub(super) fn survey(id: JournalId, catalog: &Catalog, generation: u64) -> io::R
                     let clock = ClockBody::parse(&record.body);
                     synced = synced.max(clock.map_or(Position(0), |clock| clock.synced));
                 }
-                if let Some((_, records, last)) = runs.last_mut() {
-                    *records += 1;
-                    *last = record.position;
+                if let Some(run) = runs.last_mut() {
+                    run.records += 1;
+                    run.last = record.position;
                 }
                 survey.seen = survey.seen.max(record.position);
             }
-            Next::Hole { from, to } => runs.push((Some((from, to)), 0, reader.last())),
+            Next::Hole { from, to } => {
+                runs.push(Run { hole: Some((from, to)), records: 0, last: reader.last() });
+            }
             Next::End => break,
         }
     }
     let damage = |from, to, after| Damage { file: entry.name.clone(), from, to, after };
-    for (hole, records, last) in runs {
+    for Run { hole, records, last } in runs {
         if let Some((from, to)) = hole {
             if synced <= survey.end {
                 break; // A tear: what follows was never promised.
@@ -297,7 +314,7 @@ pub(super) fn survey(id: JournalId, catalog: &Catalog, generation: u64) -> io::R
         survey.end = last;
         survey.records += records;
     }
-    if end.is_some_and(|end| end >= entry.first && survey.end < end) {
+    if survey.end < synced {
         survey.holes.push(damage(reader.offset(), entry.bytes, survey.end));
     }
     Ok(survey)

@@ -1,6 +1,6 @@
 //! A disk in memory that does what disks are allowed to do: forget, tear, fail, stall.
 //!
-//! - A crash keeps any part of what was written and not synced, in pieces of 64 bytes.
+//! - A crash keeps any part of what was written and not synced, sector by sector.
 //! - A failed sync forgets what was dirty, as Linux does: the next sync succeeds and has written
 //!   nothing of it.
 //! - Nothing from before a crash works any more: a thread that lives on can do no harm.
@@ -49,7 +49,8 @@ struct Data {
     dirty: Vec<(usize, usize)>,
 }
 
-const PIECE_BYTES: usize = 64;
+/// A sector: what a disk writes whole or not at all.
+const PIECE_BYTES: usize = 512;
 pub const FREE_BYTES: u64 = 1 << 40;
 
 impl TornDisk {
@@ -74,7 +75,7 @@ impl TornDisk {
                     seed ^= seed << 13;
                     seed ^= seed >> 7;
                     seed ^= seed << 17;
-                    if seed % 3 != 0 {
+                    if !seed.is_multiple_of(3) {
                         data.durable[at..end].copy_from_slice(&data.cached[at..end]);
                     }
                     at = end;

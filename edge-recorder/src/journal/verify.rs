@@ -52,12 +52,20 @@ const ATTEMPTS: usize = 3;
 
 /// Reads the journal on any disk.
 pub fn verify_on(disk: &dyn Disk) -> Result<Report, JournalError> {
-    let Directory { id, catalog, is_new, .. } = directory(disk)?;
+    let mut found = directory(disk)?;
+    // A header may have been half written when it was read.
+    for _ in 1..ATTEMPTS {
+        if found.damage.is_empty() {
+            break;
+        }
+        found = directory(disk)?;
+    }
+    let Directory { id, catalog, is_new, damage, .. } = found;
     if is_new {
         return Ok(Report { journal: None, files: Vec::new(), damage: Vec::new() });
     }
     let read = |source| JournalError::Disk { what: "read the journal", source };
-    let mut report = Report { journal: Some(id), files: Vec::new(), damage: Vec::new() };
+    let mut report = Report { journal: Some(id), files: Vec::new(), damage };
     for (generation, entry) in &catalog.used {
         let mut found = survey(id, &catalog, *generation).map_err(read)?;
         // A record may have been half written when its block was read.

@@ -42,12 +42,16 @@ pub(super) struct Writer {
     current: Option<Current>,
     /// Newest generation whose snapshot is synced.
     snapshot: u64,
+    /// Newest generation that was begun. Never begun again, even when it failed: what of it is on
+    /// the disk must not be taken for the file that came in its place.
+    generation: u64,
     free_space_at: Option<Instant>,
 }
 
 impl Writer {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, current: None, snapshot: 0, free_space_at: None }
+        let generation = lock(&shared.catalog).newest_generation();
+        Self { shared, current: None, snapshot: 0, generation, free_space_at: None }
     }
 
     /// Begins the first file of this start and syncs it.
@@ -71,8 +75,6 @@ impl Writer {
             batch.newest_packet = None;
             empty = batch;
         }
-        lock(&self.shared.buffer).closed = true;
-        self.shared.ended.send_replace(true);
     }
 
     /// Waits for the end of the commit interval, or for somebody in a hurry.
@@ -227,7 +229,8 @@ impl Writer {
         let needed = RECORDS_AT + 2 * snapshot.len() as u64 + bytes;
         let Free { name, file, bytes } = self.free_file(announced_through, needed)?;
         let mut catalog = lock(&self.shared.catalog);
-        let generation = catalog.newest_generation().max(self.snapshot) + 1;
+        self.generation += 1;
+        let generation = self.generation;
         let (journal, epoch) = (self.shared.id, self.shared.epoch);
         let header = FileHeader { journal, generation, epoch, first, before };
         let entry = Entry { name, file: Arc::clone(&file), bytes, first, before };
@@ -259,7 +262,9 @@ impl Writer {
                 }
                 return Ok(chosen);
             }
-            catalog.next_number()
+            drop(catalog);
+            let names = self.shared.disk.list()?;
+            names.iter().filter_map(|name| file::number(name)).max().map_or(0, |newest| newest + 1)
         };
         let name = file::name(number);
         let bytes = self.shared.config.file_bytes.max(needed.next_multiple_of(RECORDS_AT));
@@ -294,6 +299,14 @@ impl Writer {
             Ok(free) => self.shared.free_bytes.store(free + spare, Ordering::Relaxed),
             Err(error) => tracing::warn!(%error, "free space of the journal's disk not known"),
         }
+    }
+}
+
+/// However the writer ends, nobody must wait for it any more.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        lock(&self.shared.buffer).closed = true;
+        self.shared.ended.send_replace(true);
     }
 }
 

@@ -98,7 +98,8 @@ fn a_commit_follows_the_first_record_without_anybody_asking() {
     let (journal, _) = Journal::open_on(Arc::new(disk.clone()), quick).unwrap();
     let syncs = disk.syncs();
     let handle = journal.handle();
-    let last = (0..10).map(|_| start(&handle, &tag(1))).last().unwrap();
+    let positions: Vec<_> = (0..10).map(|_| start(&handle, &tag(1))).collect();
+    let last = positions[9];
     wait(handle.wait_synced(last)).unwrap();
     assert!(disk.syncs() - syncs <= 2, "records of one interval are one commit");
 }

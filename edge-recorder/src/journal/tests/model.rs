@@ -205,7 +205,8 @@ proptest! {
         for name in disk.names().iter().filter(|name| name.ends_with(".journal")) {
             disk.corrupt(name, |bytes| {
                 for (index, bit) in &flips {
-                    bytes[4096..].get_mut(index.index(FILE_BYTES as usize - 4096)).map(|byte| *byte ^= 1 << bit);
+                    let at = 4096 + index.index(FILE_BYTES as usize - 4096);
+                    bytes[at] ^= 1 << bit;
                 }
             });
             hit += flips.len();
