@@ -87,8 +87,7 @@ impl Response {
         for (name, value) in &self.headers {
             bytes.extend_from_slice(name.as_bytes());
             bytes.extend_from_slice(b": ");
-            // A lone CR in an echoed value would end the line for some readers.
-            bytes.extend(value.iter().filter(|b| !matches!(b, b'\r' | b'\n')));
+            bytes.extend_from_slice(value);
             bytes.extend_from_slice(b"\r\n");
         }
         bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", self.body.len()).as_bytes());
