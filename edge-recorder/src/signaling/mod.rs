@@ -165,7 +165,7 @@ impl Signaling {
                     Ok(()) => self.read_datagrams(recorder),
                     Err(error) => tracing::error!(%error, "the SIP socket cannot be read"),
                 },
-                Some(from_peer) = self.peers.recv() => self.from_peer(from_peer),
+                Some(from_peer) = self.peers.recv() => self.take(from_peer),
                 swept = swept.recv() => match swept {
                     Some(swept) => recorder.swept(swept),
                     None => return Stopped::CaptureDied,
@@ -199,7 +199,7 @@ impl Signaling {
         }
     }
 
-    fn from_peer(&mut self, from_peer: FromPeer) {
+    fn take(&mut self, from_peer: FromPeer) {
         let now = Instant::now();
         match from_peer {
             FromPeer::Connected { conn, transport, local, peer, outbox } => {

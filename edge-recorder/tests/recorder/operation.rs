@@ -3,10 +3,11 @@
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
+use model::WallTime;
 use model::command::CommandBody;
 use storage_ports::{EventQueue, Message};
 
-use crate::support::{Site, Src, assert_said};
+use crate::support::{Site, Src, assert_said, new_command_id, now};
 
 /// The message with all its causes, as an operator gets it.
 fn report(error: &dyn std::error::Error) -> String {
@@ -166,5 +167,35 @@ async fn what_is_no_command_is_put_aside_with_the_reason() {
     }
     let dead = queue.dead_letters(1).await.unwrap();
     assert!(dead[0].reason.contains("not a command"), "{}", dead[0].reason);
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_carried_out_once_and_never_late() {
+    let site = Site::new().await;
+    let recorder = site.start().await;
+    let mut events = site.events();
+    let mut src = Src::udp(recorder.ready.sip).await;
+    assert_eq!(src.invite(None).await.status, 200);
+    let session = events.session(&src.call_id).await;
+    let recording = session.first_recording();
+    let id = new_command_id();
+    site.send_command(id, now(), CommandBody::Pause { recording }).await;
+    assert!(events.outcome(id).await.0);
+    assert!(site.command(&mut events, CommandBody::Resume { recording }).await.0);
+    // The queue delivers the first one again, and then one from before an outage.
+    site.send_command(id, now(), CommandBody::Pause { recording }).await;
+    let late = new_command_id();
+    let at = WallTime::from_unix_ms(now().unix_ms() - 61_000);
+    site.send_command(late, at, CommandBody::Stop { recording }).await;
+    let (ok, detail) = events.outcome(late).await;
+    assert!(!ok && detail.contains("too long"), "{detail}");
+
+    let said = src.speak(5).await;
+    assert_eq!(src.bye().await.status, 200);
+    events.stored_end(session).await;
+    assert_said(&site.stored(session).await.datagrams(0), &said[0]);
+    let queue = site.engines.commands(&site.config.edge.name);
+    assert_eq!(queue.depth().await.unwrap().waiting, 0, "every command was acknowledged");
     recorder.stop().await;
 }

@@ -93,21 +93,16 @@ impl Site {
 
     /// Gives a command and waits for its outcome.
     pub async fn command(&self, events: &mut Events, body: CommandBody) -> (bool, String) {
-        let id = CommandId(uuid_of(rand_u64()));
-        let at = now();
+        let id = new_command_id();
+        self.send_command(id, now(), body).await;
+        events.outcome(id).await
+    }
+
+    pub async fn send_command(&self, id: CommandId, at: WallTime, body: CommandBody) {
         let command = Command { version: model::command::VERSION, id, at, body };
         let text = serde_json::to_string(&command).unwrap();
         let queue = self.engines.commands(&self.config.edge.name);
         queue.send(&[Message::now(text)]).await.unwrap();
-        let done = events
-            .wait_for("the command's outcome", |event| match &event.body {
-                EventBody::CommandDone { command, ok, detail } if *command == id => {
-                    Some((*ok, detail.clone()))
-                }
-                _ => None,
-            })
-            .await;
-        done
     }
 
     pub fn events(&self) -> Events {
@@ -194,6 +189,17 @@ impl Events {
                 self.queue.acknowledge(&delivery.receipt).await.unwrap();
             }
         }
+    }
+
+    /// What became of a command.
+    pub async fn outcome(&mut self, id: CommandId) -> (bool, String) {
+        self.wait_for("the command's outcome", |event| match &event.body {
+            EventBody::CommandDone { command, ok, detail } if *command == id => {
+                Some((*ok, detail.clone()))
+            }
+            _ => None,
+        })
+        .await
     }
 
     /// The session of the call with this Call-ID.
@@ -475,11 +481,11 @@ impl Src {
     pub async fn speak(&mut self, count: u16) -> [Vec<Vec<u8>>; 2] {
         let mut said = [Vec::new(), Vec::new()];
         for _ in 0..count {
-            for stream in 0..2 {
+            for (stream, said) in said.iter_mut().enumerate() {
                 let packet = rtp_packet(self.sequence[stream], stream as u8);
                 self.sequence[stream] = self.sequence[stream].wrapping_add(1);
                 self.media[stream].send_to(&packet, self.targets[stream]).await.unwrap();
-                said[stream].push(packet);
+                said.push(packet);
             }
             sleep(Duration::from_millis(2)).await;
         }
@@ -564,6 +570,7 @@ fn rand_u64() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-fn uuid_of(number: u64) -> uuid::Uuid {
-    uuid::Uuid::from_u64_pair(number, !number)
+pub fn new_command_id() -> CommandId {
+    let number = rand_u64();
+    CommandId(uuid::Uuid::from_u64_pair(number, !number))
 }
