@@ -4,6 +4,7 @@
 //! AWS and the tests run the same code.
 
 pub mod api;
+pub mod finalizer;
 pub mod indexer;
 pub mod original;
 pub mod reaper;

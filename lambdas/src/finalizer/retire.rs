@@ -1,0 +1,155 @@
+//! Deletes segments that nobody needs any more.
+//!
+//! A segment goes when, of every session in it:
+//!
+//! - its first recording is `stored`, and was built from everything up to this session's last
+//!   record in the segment;
+//! - the packets object of that recording is in the store, whole;
+//! - no other recording of the session is unfinished.
+//!
+//! Everything else stays, whatever the reason: a session that the index does not know, a damaged
+//! segment, a call that goes on. Deleting late costs space, deleting early costs a call.
+
+use std::collections::{HashMap, HashSet};
+
+use model::object_key::{ObjectKey, segments_prefix};
+use model::recording::Status;
+use model::search::{MAX_LIMIT, SearchQuery};
+use model::{JournalId, Position, RecordingId, SessionId, TenantId};
+use segment::PacketsReader;
+use storage_ports::{ObjectStore, RecordingIndex, StorageError};
+
+use super::gather::read_directory;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    pub deleted: usize,
+    pub kept: usize,
+}
+
+/// Looks at every segment of one journal.
+pub async fn retire_segments(
+    index: &dyn RecordingIndex,
+    objects: &dyn ObjectStore,
+    tenant: &TenantId,
+    journal: JournalId,
+) -> Result<Retired, StorageError> {
+    let listed = objects.list(&segments_prefix(tenant, journal)).await?;
+    let mut retired = Retired::default();
+    if listed.is_empty() {
+        return Ok(retired);
+    }
+    let mut sessions = Sessions {
+        index,
+        objects,
+        tenant,
+        unfinished: unfinished_sessions(index, tenant).await?,
+        kept_through: HashMap::new(),
+    };
+    for meta in listed {
+        let (_, read) = read_directory(objects, &meta.key).await?;
+        let is_spent = match read {
+            Ok(reader) => sessions.keep_all_of(&reader).await?,
+            Err(_) => false,
+        };
+        if is_spent {
+            objects.delete(&meta.key).await?;
+            retired.deleted += 1;
+        } else {
+            retired.kept += 1;
+        }
+    }
+    Ok(retired)
+}
+
+struct Sessions<'a> {
+    index: &'a dyn RecordingIndex,
+    objects: &'a dyn ObjectStore,
+    tenant: &'a TenantId,
+    unfinished: HashSet<SessionId>,
+    /// Up to which position a session's own packets object keeps it; `None`: not at all yet.
+    kept_through: HashMap<SessionId, Option<Position>>,
+}
+
+impl Sessions<'_> {
+    /// Whether every session of the segment has all of it in its own packets object.
+    async fn keep_all_of(
+        &mut self,
+        segment: &segment::SegmentReader,
+    ) -> Result<bool, StorageError> {
+        for entry in segment.sessions() {
+            if self.unfinished.contains(&entry.session) {
+                return Ok(false);
+            }
+            let through = match self.kept_through.get(&entry.session) {
+                Some(known) => *known,
+                None => {
+                    let through = self.through_of(entry.session).await?;
+                    self.kept_through.insert(entry.session, through);
+                    through
+                }
+            };
+            if through.is_none_or(|through| through < entry.last) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn through_of(&self, session: SessionId) -> Result<Option<Position>, StorageError> {
+        let recording = session.first_recording();
+        let Some((state, journal)) = self.index.state(self.tenant, recording).await? else {
+            return Ok(None);
+        };
+        let done = match state.status(&journal) {
+            // Erased, and its packets with it: what segments still hold of it must go too.
+            Status::Deleted => return Ok(Some(Position(u64::MAX))),
+            Status::Stored => state.finalized,
+            _ => None,
+        };
+        let Some(built) =
+            done.filter(|built| !built.flags.contains(model::recording::flag::DAMAGED))
+        else {
+            return Ok(None);
+        };
+        let is_kept = packets_are_whole(self.objects, self.tenant, recording).await?;
+        Ok(is_kept.then_some(built.through))
+    }
+}
+
+async fn packets_are_whole(
+    objects: &dyn ObjectStore,
+    tenant: &TenantId,
+    recording: RecordingId,
+) -> Result<bool, StorageError> {
+    match objects.get(&ObjectKey::packets(tenant, recording)).await {
+        Ok(packets) => Ok(PacketsReader::verify(&packets).is_ok()),
+        Err(StorageError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sessions of which some recording, the first or a further one, is not stored yet.
+async fn unfinished_sessions(
+    index: &dyn RecordingIndex,
+    tenant: &TenantId,
+) -> Result<HashSet<SessionId>, StorageError> {
+    let mut sessions = HashSet::new();
+    for status in [Status::Recording, Status::Finalizing, Status::Partial] {
+        let mut query =
+            SearchQuery { status: Some(status), limit: MAX_LIMIT, ..SearchQuery::default() };
+        loop {
+            let page = index.search(tenant, &query).await?;
+            for recording in page.items {
+                let state = index.state(tenant, recording.id).await?;
+                let started = state.and_then(|(state, _)| state.started);
+                sessions.extend(started.map(|started| started.value.session));
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(sessions)
+}
