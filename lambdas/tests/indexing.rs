@@ -139,7 +139,7 @@ async fn a_thousand_events_through_faults_give_exactly_the_right_index() {
     let (index_faults, work_faults, queue_faults) =
         (Faults::default(), Faults::default(), Faults::default());
     index_faults.fail(Fail::EveryKth(101), Loss::Request);
-    work_faults.fail(Fail::EveryKth(3), Loss::Answer);
+    work_faults.fail(Fail::EveryKth(23), Loss::Answer);
     queue_faults.fail(Fail::EveryKth(97), Loss::Answer);
     let index: Arc<dyn RecordingIndex> =
         Arc::new(Faulty::new(world.engines.index(), index_faults.clone()));
