@@ -9,6 +9,7 @@
 //! - What a sync was reported for survives a crash of the process or the machine.
 //! - A torn write at the end of a file costs the records after the tear, never those before.
 //! - A damaged record costs that record: those after it in the file are found again.
+//! - A file whose header cannot be read is reported and never written over.
 //! - What an earlier use left in a recycled file never validates.
 //! - A file is recycled only when all of it is announced and a newer file begins with a synced
 //!   snapshot of every live session.
