@@ -34,7 +34,7 @@ pub fn call(srs: SocketAddr, transport: &str, seconds: u32) -> String {
         .arg("-key")
         .arg("sender")
         .arg(bin_dir().join("rtp-send"))
-        .args(["-timeout", "60", "-key", "millis", &(seconds * 1000 + 700).to_string()])
+        .args(["-timeout", "60", "-d", &(seconds * 1000 + 700).to_string()])
         .stdin(Stdio::null())
         .output()
         .expect("sipp starts");
