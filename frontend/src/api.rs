@@ -3,9 +3,7 @@
 use std::fmt;
 
 use gloo_net::http::{Request, RequestBuilder, Response};
-use model::api::{
-    ChangePassword, ErrorBody, Health, Live, Metadata, Recordings, SignIn, SignedIn,
-};
+use model::api::{ChangePassword, ErrorBody, Health, Live, Metadata, Recordings, SignIn, SignedIn};
 use model::{Recording, RecordingId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,9 +39,7 @@ impl fmt::Display for ApiError {
                 f.write_str("Your role does not permit this. An administrator can change that.")
             }
             Self::NotFound => f.write_str("There is nothing at this address, or not any more."),
-            Self::Refused { message, request_id } if request_id.is_empty() => {
-                f.write_str(message)
-            }
+            Self::Refused { message, request_id } if request_id.is_empty() => f.write_str(message),
             Self::Refused { message, request_id } => {
                 write!(f, "{message} (Request {request_id})")
             }
@@ -59,7 +55,10 @@ pub async fn current_session() -> Result<SignedIn, ApiError> {
 }
 
 pub async fn sign_in(login: String, password: String) -> Result<SignedIn, ApiError> {
-    send(Request::post("/v1/session"), &SignIn { login, password, token: false }).await?.read().await
+    send(Request::post("/v1/session"), &SignIn { login, password, token: false })
+        .await?
+        .read()
+        .await
 }
 
 pub async fn sign_out() -> Result<(), ApiError> {

@@ -62,6 +62,8 @@ pub struct Listing {
     /// The row with the keyboard focus.
     pub current: RwSignal<usize>,
     pub scroll_top: RwSignal<f64>,
+    /// A call was opened from the current row, which gets the focus back.
+    pub opened: StoredValue<bool>,
     /// Answers to a question that is no longer asked are thrown away.
     generation: StoredValue<u64>,
     refreshed_ms: StoredValue<f64>,
@@ -81,6 +83,7 @@ impl Listing {
             fresh: RwSignal::new(true),
             current: RwSignal::new(0),
             scroll_top: RwSignal::new(0.0),
+            opened: StoredValue::new(false),
             generation: StoredValue::new(0),
             refreshed_ms: StoredValue::new(0.0),
             refreshing: StoredValue::new(false),

@@ -57,7 +57,12 @@ mod tests {
     use super::*;
 
     fn stereo() -> Peaks {
-        Peaks { channels: 2, bits: 8, length: 3, data: vec![-64, 64, 0, 0, -1, 32, -128, 127, 0, 16, -2, 1] }
+        Peaks {
+            channels: 2,
+            bits: 8,
+            length: 3,
+            data: vec![-64, 64, 0, 0, -1, 32, -128, 127, 0, 16, -2, 1],
+        }
     }
 
     #[test]

@@ -11,7 +11,10 @@ const OVERSCAN: usize = 10;
 pub enum Slot {
     Row(usize),
     /// As high as this many rows. `before` tells the blanks apart.
-    Blank { before: usize, rows: usize },
+    Blank {
+        before: usize,
+        rows: usize,
+    },
 }
 
 /// The rows to show, first to one past the last, for a view of `view_px` scrolled to `top_px`.

@@ -34,6 +34,24 @@ impl Screen {
     }
 }
 
+/// Names the page in the browser's tab and history. No names of callers: the history is kept on
+/// a disk that is not ours.
+pub fn set_title(page: &str) {
+    document().set_title(&format!("{page} · Linekeeper"));
+}
+
+/// Moves the focus to the page, when what had it is gone with the page before.
+pub fn focus_page() {
+    request_animation_frame(|| {
+        let main = document().get_element_by_id("main");
+        if let Some(main) = main.and_then(|main| main.dyn_into::<web_sys::HtmlElement>().ok())
+            && document().active_element().is_none_or(|focused| focused.tag_name() == "BODY")
+        {
+            let _ = main.focus();
+        }
+    });
+}
+
 fn media_query(query: &str) -> ReadSignal<bool> {
     let list = window().match_media(query).ok().flatten();
     let (matches, set_matches) = signal(list.as_ref().is_some_and(|list| list.matches()));

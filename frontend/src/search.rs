@@ -208,8 +208,7 @@ impl Request {
                 self.min_seconds = Some(seconds);
             }
             "state" | "status" => {
-                let status =
-                    Status::parse(&term.value).ok_or(TermError::NotAState(term.value))?;
+                let status = Status::parse(&term.value).ok_or(TermError::NotAState(term.value))?;
                 self.status = Some(status);
             }
             _ => return Err(TermError::UnknownKey(key)),
@@ -294,9 +293,7 @@ mod tests {
     const NOW: Now = Now { unix_ms: 1_795_000_000_000, midnight_ms: 1_794_960_000_000 };
 
     fn read(pairs: &[(&str, &str)]) -> Filter {
-        Filter::read(|name| {
-            pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_owned())
-        })
+        Filter::read(|name| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_owned()))
     }
 
     #[test]

@@ -106,6 +106,15 @@ impl Session {
     }
 
     pub fn signed_in(self, user: User) {
+        let before = self.state.with_untracked(|state| match state {
+            SessionState::Expired(before) => Some(before.login.clone()),
+            _ => None,
+        });
+        if before.is_some_and(|before| before != user.login) {
+            // Somebody else: what the page beneath shows is not theirs.
+            let _ = window().location().reload();
+            return;
+        }
         self.state.set(SessionState::SignedIn(user));
     }
 
@@ -146,11 +155,7 @@ mod tests {
     use super::*;
 
     fn user(must_change_password: bool) -> User {
-        User {
-            login: UserId::new("ana").unwrap(),
-            role: Role::Supervisor,
-            must_change_password,
-        }
+        User { login: UserId::new("ana").unwrap(), role: Role::Supervisor, must_change_password }
     }
 
     #[test]

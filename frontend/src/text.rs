@@ -17,7 +17,8 @@ pub fn clock(seconds: f64) -> String {
 /// `1 minute 23 seconds`: as it is read out.
 pub fn spoken(seconds: f64) -> String {
     let seconds = if seconds.is_finite() && seconds > 0.0 { seconds as u64 } else { 0 };
-    let parts = [(seconds / 3_600, "hour"), (seconds / 60 % 60, "minute"), (seconds % 60, "second")];
+    let parts =
+        [(seconds / 3_600, "hour"), (seconds / 60 % 60, "minute"), (seconds % 60, "second")];
     let said: Vec<String> =
         parts.into_iter().filter(|&(n, _)| n > 0).map(|(n, unit)| count(n, unit)).collect();
     if said.is_empty() { "0 seconds".to_owned() } else { said.join(" ") }
@@ -278,7 +279,10 @@ mod tests {
 
     #[test]
     fn somebody_without_a_name_is_called_by_the_number() {
-        assert_eq!(name(&person(None, Some("sip:+14155550100@sbc.example;user=phone"))), "+14155550100");
+        assert_eq!(
+            name(&person(None, Some("sip:+14155550100@sbc.example;user=phone"))),
+            "+14155550100"
+        );
         assert_eq!(name(&person(Some(" "), Some("<sip:ana@example.com>"))), "ana@example.com");
         assert_eq!(name(&person(None, None)), "Unknown");
         assert_eq!(name(&person(Some("Ana"), None)), "Ana");

@@ -70,7 +70,8 @@ pub fn text(time: WallTime, style: Style) -> String {
 
 /// The name of the zone that times are shown in: `Europe/Prague`.
 pub fn zone() -> String {
-    let options = Intl::DateTimeFormat::new(&js_sys::Array::new(), &Object::new()).resolved_options();
+    let options =
+        Intl::DateTimeFormat::new(&js_sys::Array::new(), &Object::new()).resolved_options();
     Reflect::get(&options, &"timeZone".into())
         .ok()
         .and_then(|zone| zone.as_string())

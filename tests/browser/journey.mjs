@@ -161,21 +161,35 @@ try {
         for (let at = 3; at < pixels.length; at += 4) drawn += pixels[at] > 0 ? 1 : 0;
         return drawn > it.width * 1.2;
       }));
-    await page.getByRole("button", { name: "Play" }).click();
+    await page.getByRole("button", { name: "Play", exact: true }).click();
     assert.ok((await hears()) > 0);
-    await page.getByRole("button", { name: "Pause" }).click();
+    await page.getByRole("button", { name: "Pause", exact: true }).click();
     const slider = page.getByRole("slider", { name: "Position in the call" });
     await slider.press("Home");
     await until("the slider says so", async () =>
       (await slider.getAttribute("aria-valuenow")) === "0");
     await slider.press("End");
     assert.match(await slider.getAttribute("aria-valuetext"), /of .*second/);
-    await slider.press("Home");
+    const lane = page.locator(".axis").first();
+    const width = (await lane.boundingBox()).width;
+    await lane.click({ position: { x: width / 2, y: 20 } });
+    const half = (await audio(page)).duration / 2;
+    await until("a press on the lane seeks", async () =>
+      Math.abs((await audio(page)).at - half) < 0.2 + half / 50);
     await look("call");
     await page.getByText("SIPREC metadata as received").click();
     await page.locator(".raw pre, .raw p").first().waitFor();
     assert.deepEqual(await accessibilityProblems(page), [], "call with its metadata");
     if (out) await page.screenshot({ path: join(out, "call-whole.png"), fullPage: true });
+  });
+
+  await check("going back finds the list as it was left", async () => {
+    await page.keyboard.press("Escape");
+    await page.getByRole("heading", { name: "Recordings" }).waitFor();
+    await until("the row has the focus again", () =>
+      page.evaluate(() => Boolean(document.activeElement?.closest(".list tbody tr"))));
+    await page.keyboard.press("Enter");
+    await page.locator(".timeline").waitFor();
   });
 
   await check("an ended session keeps the page beneath", async () => {

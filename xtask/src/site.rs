@@ -26,9 +26,17 @@ const REST_LIMIT_BYTES: usize = 25_000;
 /// Small before fast; see the root `Cargo.toml`.
 const PROFILE: &str = "wasm-release";
 
+/// Leptos then passes views between components as trait objects and not as one type the size of
+/// the page, which would be compiled again for every nesting.
+const FLAGS: &str = "--cfg erase_components";
+
 /// Compiles `frontend` and writes the site to `out`.
 pub fn build(root: &Path, out: &Path) -> Result<()> {
-    run::run(wasm::cargo(root, "build")?.args(["-p", "frontend", "--profile", PROFILE]))?;
+    run::run(
+        wasm::cargo(root, "build")?
+            .args(["-p", "frontend", "--profile", PROFILE])
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", FLAGS),
+    )?;
     let module = wasm::target_dir().join(wasm::TARGET).join(PROFILE).join("frontend.wasm");
     let (wasm, glue) = bind(&module)?;
 

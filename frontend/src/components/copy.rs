@@ -18,7 +18,11 @@ pub fn CopyButton(
     let said = RwSignal::new("");
     let copy = move |_| {
         spawn_local(async move {
-            said.set(if to_clipboard(&text.get_untracked()).await { "Copied" } else { "Not allowed" });
+            said.set(if to_clipboard(&text.get_untracked()).await {
+                "Copied"
+            } else {
+                "Not allowed"
+            });
             set_timeout(move || said.set(""), Duration::from_secs(2));
         });
     };

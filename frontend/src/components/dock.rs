@@ -12,9 +12,8 @@ use crate::text;
 pub fn Dock() -> impl IntoView {
     let player = Player::expect();
     let who = move || player.loaded.with(|it| it.as_ref().map(text::parties)).unwrap_or_default();
-    let address = move || {
-        player.loaded_id().map(|id| format!("/recordings/{id}")).unwrap_or_default()
-    };
+    let address =
+        move || player.loaded_id().map(|id| format!("/recordings/{id}")).unwrap_or_default();
     view! {
         <Show when=move || player.loaded.with(Option::is_some)>
             <section class="dock" aria-label="Player">

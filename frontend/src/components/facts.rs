@@ -52,7 +52,7 @@ pub fn Participants(#[prop(into)] recording: Signal<Recording>) -> impl IntoView
         }
     };
     view! {
-        <section class="block" aria-labelledby="participants-title">
+        <section class="block">
             <h2 id="participants-title">"Participants"</h2>
             <Show
                 when=move || recording.with(|it| !it.participants.is_empty())
@@ -84,7 +84,7 @@ pub fn Participants(#[prop(into)] recording: Signal<Recording>) -> impl IntoView
 pub fn Quality(#[prop(into)] recording: Signal<Recording>) -> impl IntoView {
     view! {
         <Show when=move || recording.with(|it| !it.tracks.is_empty())>
-            <section class="block" aria-labelledby="tracks-title">
+            <section class="block">
                 <h2 id="tracks-title">"Tracks"</h2>
                 <div class="scroll-x" tabindex="0" role="region" aria-labelledby="tracks-title">
                     <table class="facts">

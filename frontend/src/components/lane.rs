@@ -77,8 +77,7 @@ fn context(canvas: &HtmlCanvasElement) -> Option<(CanvasRenderingContext2d, Stri
 
 /// Makes the loudest column fill the lane.
 fn gain(columns: &[Column]) -> f64 {
-    let loudest =
-        columns.iter().fold(0.0_f64, |loudest, it| loudest.max(it.high).max(-it.low));
+    let loudest = columns.iter().fold(0.0_f64, |loudest, it| loudest.max(it.high).max(-it.low));
     if loudest > 0.0 { (1.0 / loudest).min(LARGEST_GAIN) } else { 1.0 }
 }
 

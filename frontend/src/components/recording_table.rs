@@ -66,6 +66,15 @@ pub fn RecordingTable(listing: Listing, #[prop(into)] can_play: Signal<bool>) ->
             listing.load_more();
         }
     });
+    Effect::new(move || {
+        if scroller.get().is_some() && listing.opened.get_value() {
+            listing.opened.set_value(false);
+            let row_px = row_px.get_untracked();
+            let current = listing.current.get_untracked();
+            // After the effect above has scrolled to where the list was.
+            request_animation_frame(move || focus_row(listing, scroller, row_px, current));
+        }
+    });
     use_list_keys(listing, scroller, row_px, can_play);
 
     let slots = move || {
@@ -147,6 +156,7 @@ fn CallRow(at: usize, row: Row, listing: Listing, can_play: Signal<bool>) -> imp
                 target.is_some_and(|it| it.closest("a, button").ok().flatten().is_some());
             if !on_control {
                 listing.current.set(at);
+                listing.opened.set_value(true);
                 navigate(&address, NavigateOptions::default());
             }
         }
@@ -169,6 +179,7 @@ fn CallRow(at: usize, row: Row, listing: Listing, can_play: Signal<bool>) -> imp
                     id=link_id(id)
                     href=address
                     tabindex=move || if is_current() { "0" } else { "-1" }
+                    on:click=move |_| listing.opened.set_value(true)
                 >
                     <Time time=recording.with_untracked(|it| it.started_at) />
                 </a>
@@ -230,7 +241,10 @@ fn PlayButton(
 
 /// A time in the person's zone; in UTC for machines and on hover.
 #[component]
-pub fn Time(time: WallTime, #[prop(default = when::Style::Row)] style: when::Style) -> impl IntoView {
+pub fn Time(
+    time: WallTime,
+    #[prop(default = when::Style::Row)] style: when::Style,
+) -> impl IntoView {
     let utc = time.to_string();
     view! {
         <time datetime=utc.clone() title=utc>
@@ -251,6 +265,9 @@ fn Party(party: Option<(String, Option<String>)>) -> impl IntoView {
 
 /// Name and address of one of the two participants shown; the second stands for all others.
 fn party(participants: &[Participant], number: usize) -> Option<(String, Option<String>)> {
+    if participants.is_empty() && number == 0 {
+        return Some((String::new(), Some("Unknown".to_owned())));
+    }
     let participant = participants.get(number)?;
     let others = participants.len().saturating_sub(2);
     let name = text::name(participant);

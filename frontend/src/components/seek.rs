@@ -18,9 +18,8 @@ pub fn SeekSlider() -> impl IntoView {
     // Whole seconds: anything finer would be read out without end.
     let now = Memo::new(move |_| player.position_secs.get() as u64);
     let end = Memo::new(move |_| player.duration_secs.get() as u64);
-    let says = move || {
-        format!("{} of {}", text::spoken(now.get() as f64), text::spoken(end.get() as f64))
-    };
+    let says =
+        move || format!("{} of {}", text::spoken(now.get() as f64), text::spoken(end.get() as f64));
     view! {
         <div
             class="seek"

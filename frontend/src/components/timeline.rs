@@ -167,7 +167,11 @@ fn ShareButton(recording: Signal<Recording>) -> impl IntoView {
     let share = move |_| {
         let link = link_to_position(&recording.get_untracked(), player);
         spawn_local(async move {
-            said.set(if to_clipboard(&link).await { "Link copied" } else { "Copying is not allowed" });
+            said.set(if to_clipboard(&link).await {
+                "Link copied"
+            } else {
+                "Copying is not allowed"
+            });
             set_timeout(move || said.set(""), std::time::Duration::from_secs(2));
         });
     };

@@ -19,10 +19,11 @@ use crate::components::timeline::{Timeline, link_to_position};
 use crate::keys::on_shortcut;
 use crate::listing::Listing;
 use crate::player::Player;
+use crate::screen::{focus_page, set_title};
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::text;
 use crate::when::Style;
+use crate::{text, when};
 
 /// How often a call that is not final yet is asked again.
 const POLL: Duration = Duration::from_secs(1);
@@ -118,9 +119,11 @@ fn CallView(recording: Signal<Recording>) -> impl IntoView {
     let session = Session::expect();
     let player = Player::expect();
     let id = recording.with_untracked(|it| it.id);
-    let can_play = Memo::new(move |_| {
-        session.permits(Permission::Play) && recording.with(|it| it.playable)
-    });
+    let started_at = recording.with_untracked(|it| it.started_at);
+    set_title(&format!("Call, {}", when::text(started_at, Style::Row)));
+    focus_page();
+    let can_play =
+        Memo::new(move |_| session.permits(Permission::Play) && recording.with(|it| it.playable));
     let peaks = LocalResource::new(move || {
         let playable = can_play.get();
         async move {

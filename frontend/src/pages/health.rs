@@ -9,6 +9,7 @@ use model::api::{EdgeHealth, Health, QueueHealth};
 use crate::api::{self, ApiError};
 use crate::components::icon::Icon;
 use crate::components::recording_table::Time;
+use crate::screen::set_title;
 use crate::session::Session;
 use crate::text;
 use crate::when::Style;
@@ -17,6 +18,7 @@ const POLL: Duration = Duration::from_secs(2);
 
 #[component]
 pub fn HealthPage() -> impl IntoView {
+    set_title("Health");
     let session = Session::expect();
     let health = RwSignal::new(None::<Result<Health, ApiError>>);
     let fetch = move || {
@@ -57,34 +59,38 @@ fn HealthView(health: Health) -> impl IntoView {
     let icon = if health.ok { "ok" } else { "warning" };
     view! {
         <p class=verdict><Icon name=icon />{health.summary}</p>
-        <section class="block" aria-labelledby="edges-title">
+        <section class="block">
             <h2 id="edges-title">"Recorders"</h2>
-            <table class="facts">
-                <thead>
-                    <tr>
-                        <th scope="col">"Recorder"</th>
-                        <th scope="col">"State"</th>
-                        <th scope="col" class="number">"Calls"</th>
-                        <th scope="col">"Last seen"</th>
-                        <th scope="col" class="number">"Behind"</th>
-                    </tr>
-                </thead>
-                <tbody>{health.edges.into_iter().map(edge_row).collect_view()}</tbody>
-            </table>
+            <div class="scroll-x" tabindex="0" role="region" aria-labelledby="edges-title">
+                <table class="facts">
+                    <thead>
+                        <tr>
+                            <th scope="col">"Recorder"</th>
+                            <th scope="col">"State"</th>
+                            <th scope="col" class="number">"Calls"</th>
+                            <th scope="col">"Last seen"</th>
+                            <th scope="col" class="number">"Behind"</th>
+                        </tr>
+                    </thead>
+                    <tbody>{health.edges.into_iter().map(edge_row).collect_view()}</tbody>
+                </table>
+            </div>
         </section>
-        <section class="block" aria-labelledby="queues-title">
+        <section class="block">
             <h2 id="queues-title">"Queues"</h2>
-            <table class="facts">
-                <thead>
-                    <tr>
-                        <th scope="col">"Queue"</th>
-                        <th scope="col" class="number">"Waiting"</th>
-                        <th scope="col" class="number">"Oldest"</th>
-                        <th scope="col" class="number">"Given up"</th>
-                    </tr>
-                </thead>
-                <tbody>{health.queues.into_iter().map(queue_row).collect_view()}</tbody>
-            </table>
+            <div class="scroll-x" tabindex="0" role="region" aria-labelledby="queues-title">
+                <table class="facts">
+                    <thead>
+                        <tr>
+                            <th scope="col">"Queue"</th>
+                            <th scope="col" class="number">"Waiting"</th>
+                            <th scope="col" class="number">"Oldest"</th>
+                            <th scope="col" class="number">"Given up"</th>
+                        </tr>
+                    </thead>
+                    <tbody>{health.queues.into_iter().map(queue_row).collect_view()}</tbody>
+                </table>
+            </div>
         </section>
     }
 }

@@ -10,6 +10,7 @@ use model::{Recording, RecordingId};
 use crate::api::{self, ApiError};
 use crate::components::icon::Icon;
 use crate::components::recording_table::Time;
+use crate::screen::set_title;
 use crate::session::Session;
 use crate::{text, when};
 
@@ -27,6 +28,7 @@ struct LiveCall {
 
 #[component]
 pub fn LivePage() -> impl IntoView {
+    set_title("Live");
     let session = Session::expect();
     let calls = RwSignal::new(None::<Vec<LiveCall>>);
     let problem = RwSignal::new(None::<ApiError>);
@@ -128,9 +130,8 @@ fn merge(shown: Vec<LiveCall>, live: Live, now_ms: f64) -> Vec<LiveCall> {
 
 #[component]
 fn LiveTable(calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>) -> impl IntoView {
-    let ids = move || {
-        calls.with(|calls| calls.iter().map(|call| call.recording.id).collect::<Vec<_>>())
-    };
+    let ids =
+        move || calls.with(|calls| calls.iter().map(|call| call.recording.id).collect::<Vec<_>>());
     view! {
         <table class="live-table">
             <caption class="hidden">"Calls in progress, oldest first"</caption>
@@ -156,11 +157,7 @@ fn LiveTable(calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>) -> impl IntoV
 }
 
 #[component]
-fn LiveRow(
-    id: RecordingId,
-    calls: Signal<Vec<LiveCall>>,
-    server_ms: Signal<f64>,
-) -> impl IntoView {
+fn LiveRow(id: RecordingId, calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>) -> impl IntoView {
     let found = Memo::new(move |_| {
         calls.with(|calls| calls.iter().find(|call| call.recording.id == id).cloned())
     });
@@ -207,7 +204,11 @@ fn codecs(recording: &Recording) -> String {
     }
     let said: Vec<String> = codecs
         .into_iter()
-        .map(|(codec, number)| if number == 1 { codec.to_owned() } else { format!("{number} × {codec}") })
+        .map(
+            |(codec, number)| {
+                if number == 1 { codec.to_owned() } else { format!("{number} × {codec}") }
+            },
+        )
         .collect();
     if said.is_empty() { "–".to_owned() } else { said.join(", ") }
 }
@@ -235,10 +236,7 @@ mod tests {
             playable: false,
             end_reason: None,
         };
-        Live {
-            now: WallTime::from_unix_ms(2),
-            recordings: numbers.iter().map(recording).collect(),
-        }
+        Live { now: WallTime::from_unix_ms(2), recordings: numbers.iter().map(recording).collect() }
     }
 
     #[test]

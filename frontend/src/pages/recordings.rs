@@ -12,12 +12,14 @@ use crate::components::filters::FilterBar;
 use crate::components::icon::Icon;
 use crate::components::recording_table::RecordingTable;
 use crate::listing::{Listing, Progress};
+use crate::screen::set_title;
 use crate::search::{Filter, Since};
 use crate::session::Session;
 use crate::text;
 
 #[component]
 pub fn RecordingsPage() -> impl IntoView {
+    set_title("Recordings");
     let session = Session::expect();
     let listing = Listing::expect();
     let query = use_query_map();

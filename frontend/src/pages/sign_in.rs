@@ -5,10 +5,12 @@ use leptos::prelude::*;
 
 use crate::components::icon::Icon;
 use crate::components::sign_in::{NewPasswordForm, SignInForm};
+use crate::screen::set_title;
 use crate::session::Session;
 
 #[component]
 fn Card(title: &'static str, children: Children) -> impl IntoView {
+    set_title(title);
     view! {
         <main class="card-page">
             <div class="card">
