@@ -112,7 +112,10 @@ impl File {
 /// In the working directory: whoever tries the product needs no rights, and a service names its
 /// own.
 pub fn data_dir(flag: Option<PathBuf>, file: &File) -> PathBuf {
-    flag.or_else(|| file.data_dir.clone()).unwrap_or_else(|| PathBuf::from("linekeeper-data"))
+    let chosen = flag.or_else(|| file.data_dir.clone());
+    let chosen = chosen.unwrap_or_else(|| PathBuf::from("linekeeper-data"));
+    // Absolute, so that messages about it can be understood from anywhere.
+    std::path::absolute(&chosen).unwrap_or(chosen)
 }
 
 /// What `run` runs with.

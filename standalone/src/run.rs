@@ -108,8 +108,13 @@ pub async fn run(settings: Settings) -> Result<ExitCode> {
             let _ = task.await;
         }
     };
-    if tokio::time::timeout(WORKER_LIMIT, ended).await.is_err() {
-        tracing::warn!("not every worker has finished; the next start goes on");
+    tokio::select! {
+        () = ended => {}
+        () = tokio::time::sleep(WORKER_LIMIT) => {
+            tracing::warn!("not every worker has finished; the next start goes on");
+        }
+        // Nothing is lost by leaving them: what they do is done again. Live calls wait for us.
+        () = shutdown.asked_now() => {}
     }
     outcome?;
     Ok(ExitCode::SUCCESS)
