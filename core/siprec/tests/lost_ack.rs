@@ -81,6 +81,19 @@ fn a_lost_ack_of_a_re_invite_does_not_stop_the_next_one() {
 }
 
 #[test]
+fn an_ack_is_for_the_answer_with_its_number_and_no_other() {
+    let mut pair = Pair::udp();
+    pair.establish();
+    let first = pair.invite("", &two_streams("inactive"));
+    assert_eq!(pair.status_of(&first), 200);
+    let second = pair.invite("", &two_streams("sendonly"));
+    assert_eq!(pair.status_of(&second), 200);
+    pair.ack("", "");
+    pair.advance(Duration::from_millis(500));
+    assert_eq!(pair.one().header("cseq"), "3 INVITE", "the first is still repeated");
+}
+
+#[test]
 fn an_ack_of_another_dialog_acknowledges_nothing() {
     let mut pair = Pair::udp();
     let invite = pair.siprec_invite();

@@ -100,6 +100,15 @@ fn a_dialog_that_nobody_knows_does_not_exist() {
 }
 
 #[test]
+fn a_dialog_belongs_to_the_tags_of_both_sides() {
+    let mut pair = Pair::udp();
+    pair.establish();
+    let bye = pair.request("BYE", "", "").replace(";tag=src", ";tag=somebody-else");
+    assert_eq!(pair.status_of(&bye), 481);
+    assert_eq!(pair.ended(), None);
+}
+
+#[test]
 fn an_info_reaches_the_shell() {
     let mut pair = Pair::udp();
     pair.establish();
