@@ -13,10 +13,10 @@
 use std::collections::{HashMap, HashSet};
 
 use model::object_key::{ObjectKey, segments_prefix};
-use model::recording::Status;
+use model::recording::{Status, flag};
 use model::search::{MAX_LIMIT, SearchQuery};
 use model::{JournalId, Position, RecordingId, SessionId, TenantId};
-use segment::PacketsReader;
+use segment::{PacketsReader, SegmentReader};
 use storage_ports::{ObjectStore, RecordingIndex, StorageError};
 
 use super::gather::read_directory;
@@ -44,7 +44,8 @@ pub async fn retire_segments(
         objects,
         tenant,
         unfinished: unfinished_sessions(index, tenant).await?,
-        kept_through: HashMap::new(),
+        built_through: HashMap::new(),
+        kept: HashMap::new(),
     };
     for meta in listed {
         let (_, read) = read_directory(objects, &meta.key).await?;
@@ -67,53 +68,71 @@ struct Sessions<'a> {
     objects: &'a dyn ObjectStore,
     tenant: &'a TenantId,
     unfinished: HashSet<SessionId>,
-    /// Up to which position a session's own packets object keeps it; `None`: not at all yet.
-    kept_through: HashMap<SessionId, Option<Position>>,
+    /// What was asked already; `None`: not built yet.
+    built_through: HashMap<SessionId, Option<Position>>,
+    /// Whether a session needs its segments no more, as far as its packets object tells.
+    kept: HashMap<SessionId, bool>,
 }
 
 impl Sessions<'_> {
     /// Whether every session of the segment has all of it in its own packets object.
-    async fn keep_all_of(
-        &mut self,
-        segment: &segment::SegmentReader,
-    ) -> Result<bool, StorageError> {
-        for entry in segment.sessions() {
-            if self.unfinished.contains(&entry.session) {
+    async fn keep_all_of(&mut self, segment: &SegmentReader) -> Result<bool, StorageError> {
+        let sessions = segment.sessions();
+        // The index first, for all of them: most segments that stay do so for one call of many,
+        // and reading the packets of the others each time would be for nothing.
+        if sessions.iter().any(|entry| self.unfinished.contains(&entry.session)) {
+            return Ok(false);
+        }
+        for entry in sessions {
+            let built_through = self.built_through(entry.session).await?;
+            if built_through.is_none_or(|through| through < entry.last) {
                 return Ok(false);
             }
-            let through = match self.kept_through.get(&entry.session) {
-                Some(known) => *known,
-                None => {
-                    let through = self.through_of(entry.session).await?;
-                    self.kept_through.insert(entry.session, through);
-                    through
-                }
-            };
-            if through.is_none_or(|through| through < entry.last) {
+        }
+        for entry in sessions {
+            if !self.packets_are_kept(entry.session).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    async fn through_of(&self, session: SessionId) -> Result<Option<Position>, StorageError> {
+    /// Up to which position a session was built into its first recording.
+    async fn built_through(
+        &mut self,
+        session: SessionId,
+    ) -> Result<Option<Position>, StorageError> {
+        if let Some(known) = self.built_through.get(&session) {
+            return Ok(*known);
+        }
         let recording = session.first_recording();
-        let Some((state, journal)) = self.index.state(self.tenant, recording).await? else {
-            return Ok(None);
+        let through = match self.index.state(self.tenant, recording).await? {
+            None => None,
+            Some((state, journal)) => match state.status(&journal) {
+                Status::Stored => state
+                    .finalized
+                    .filter(|built| !built.flags.contains(flag::DAMAGED))
+                    .map(|built| built.through),
+                // Its packets are gone, and what segments still hold of it must go too.
+                Status::Deleted => {
+                    self.kept.insert(session, true);
+                    Some(Position(u64::MAX))
+                }
+                _ => None,
+            },
         };
-        let done = match state.status(&journal) {
-            // Erased, and its packets with it: what segments still hold of it must go too.
-            Status::Deleted => return Ok(Some(Position(u64::MAX))),
-            Status::Stored => state.finalized,
-            _ => None,
-        };
-        let Some(built) =
-            done.filter(|built| !built.flags.contains(model::recording::flag::DAMAGED))
-        else {
-            return Ok(None);
-        };
-        let is_kept = packets_are_whole(self.objects, self.tenant, recording).await?;
-        Ok(is_kept.then_some(built.through))
+        self.built_through.insert(session, through);
+        Ok(through)
+    }
+
+    async fn packets_are_kept(&mut self, session: SessionId) -> Result<bool, StorageError> {
+        if let Some(known) = self.kept.get(&session) {
+            return Ok(*known);
+        }
+        let recording = session.first_recording();
+        let kept = packets_are_whole(self.objects, self.tenant, recording).await?;
+        self.kept.insert(session, kept);
+        Ok(kept)
     }
 }
 

@@ -1,0 +1,548 @@
+//! The finaliser over the embedded engines: a call is built from what its edge stored, whatever
+//! happens meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lambdas::finalizer::{self, Outcome, Retired, retire_segments};
+use lambdas::original::Original;
+use lambdas::worker::BuildRequest;
+use model::call::{CallFacts, Party, StreamFact};
+use model::event::VERSION;
+use model::object_key::{ObjectKey, Output, SegmentName, recording_prefix, segments_prefix};
+use model::recording::{Status, flag};
+use model::{
+    EdgeId, EventBody, JournalId, Position, RecordingEvent, RecordingId, SessionId, TenantId,
+    WallTime,
+};
+use segment::{
+    Body, Direction, EndedBody, Format, Packet, PacketsReader, Sealer, SegmentWriter,
+    SessionRecord, StartedBody, StreamInfo, TenantKeyPair,
+};
+use storage_embedded::Embedded;
+use storage_ports::faulty::{Fail, Faults, Faulty, Loss};
+use storage_ports::{EventQueue, Message, ObjectStore, PutMode, RecordingIndex};
+
+const MS: u64 = 1_000_000;
+const WALL_MS: i64 = 1_795_334_400_000;
+
+struct Cloud {
+    _dir: tempfile::TempDir,
+    engines: Embedded,
+    keys: Arc<TenantKeyPair>,
+    tenant: TenantId,
+    journal: JournalId,
+}
+
+/// An edge that records one call after the other into one journal.
+struct Edge<'a> {
+    cloud: &'a Cloud,
+    position: u64,
+    /// First position that is in no segment yet.
+    cut_from: u64,
+    waiting: Vec<(SessionId, SessionRecord)>,
+}
+
+struct Call {
+    session: SessionId,
+    recording: RecordingId,
+    sealer: Sealer,
+    packets: u16,
+}
+
+impl Cloud {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = Embedded::open(dir.path()).unwrap();
+        let keys = Arc::new(TenantKeyPair::generate().unwrap());
+        let journal = JournalId::at(1, [1; 10]);
+        Self { _dir: dir, engines, keys, tenant: TenantId::default(), journal }
+    }
+
+    fn edge(&self) -> Edge<'_> {
+        Edge { cloud: self, position: 1, cut_from: 1, waiting: Vec::new() }
+    }
+
+    async fn build(&self, recording: RecordingId) -> Outcome {
+        self.build_with(&*self.engines.objects(), recording).await.unwrap()
+    }
+
+    async fn build_with(
+        &self,
+        objects: &dyn ObjectStore,
+        recording: RecordingId,
+    ) -> Result<Outcome, finalizer::FinalizeError> {
+        let index = self.engines.index();
+        finalizer::build(&*index, objects, &self.keys, &self.tenant, recording).await
+    }
+
+    async fn retire(&self) -> Retired {
+        let (index, objects) = (self.engines.index(), self.engines.objects());
+        retire_segments(&*index, &*objects, &self.tenant, self.journal).await.unwrap()
+    }
+
+    async fn status(&self, recording: RecordingId) -> Status {
+        let found = self.engines.index().state(&self.tenant, recording).await.unwrap();
+        let (state, journal) = found.unwrap();
+        state.status(&journal)
+    }
+
+    async fn finalized(&self, recording: RecordingId) -> model::index::Finalized {
+        let found = self.engines.index().state(&self.tenant, recording).await.unwrap();
+        found.unwrap().0.finalized.unwrap()
+    }
+
+    async fn get(&self, key: &ObjectKey) -> Bytes {
+        self.engines.objects().get(key).await.unwrap()
+    }
+
+    async fn segments(&self) -> Vec<ObjectKey> {
+        let prefix = segments_prefix(&self.tenant, self.journal);
+        let listed = self.engines.objects().list(&prefix).await.unwrap();
+        listed.into_iter().map(|meta| meta.key).collect()
+    }
+
+    /// Checks that the index, the manifest and every part agree.
+    async fn assert_is_whole(&self, recording: RecordingId) {
+        let built = self.finalized(recording).await;
+        let key = ObjectKey::output(&self.tenant, recording, built.generation, Output::Manifest);
+        let manifest = self.get(&key).await;
+        assert_eq!(media::manifest::sha256_hex(&manifest), built.sha256);
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let parts = manifest["parts"].as_array().unwrap();
+        assert_eq!(parts.len(), 3);
+        for part in parts {
+            let bytes = self.get(&ObjectKey::parse(part["key"].as_str().unwrap()).unwrap()).await;
+            assert_eq!(part["sha256"], media::manifest::sha256_hex(&bytes));
+            assert_eq!(part["bytes"], bytes.len());
+        }
+        assert_eq!(manifest["complete"], built.complete);
+        assert_eq!(manifest["duration_ms"], built.duration_ms);
+    }
+
+    /// The first lane, from the packets object alone.
+    async fn samples(&self, recording: RecordingId) -> Vec<u8> {
+        let found = self.engines.index().state(&self.tenant, recording).await.unwrap();
+        let (held, built) = (found.unwrap().0, self.finalized(recording).await);
+        let bytes = Original::bytes(&*self.engines.objects(), &held).await.unwrap();
+        let original = Original::open(&bytes, &self.keys, &held, &built).unwrap();
+        original.wav(Some(0)).unwrap().split_off(44)
+    }
+}
+
+impl Edge<'_> {
+    fn next(&mut self) -> Position {
+        self.position += 1;
+        Position(self.position - 1)
+    }
+
+    async fn tell(&self, position: Position, body: EventBody) {
+        let event = RecordingEvent {
+            version: VERSION,
+            edge: EdgeId::new("edge-1").unwrap(),
+            journal: self.cloud.journal,
+            epoch: 1,
+            position,
+            at: WallTime::from_unix_ms(WALL_MS),
+            body,
+        };
+        self.cloud.engines.index().apply(&event).await.unwrap();
+    }
+
+    async fn start(&mut self, number: u8) -> Call {
+        let cloud = self.cloud;
+        let session = SessionId::at(WALL_MS as u64, [number; 10]);
+        let recording = session.first_recording();
+        let (sealer, key) = Sealer::new(session, &cloud.keys.public()).unwrap();
+        let position = self.next();
+        let body = StartedBody {
+            recording,
+            session,
+            tenant: cloud.tenant.clone(),
+            wall_ms: WALL_MS,
+            boot_ns: 1_000 * MS,
+            boot_id: [1; 16],
+            epoch: 1,
+            resumed: false,
+        };
+        self.waiting.push((session, SessionRecord::started(position, &body)));
+        let key = SessionRecord::key(self.next(), 1_000 * MS, &key);
+        self.waiting.push((session, key));
+        let mut call = Call { session, recording, sealer, packets: 0 };
+        let format = |payload_type, encoding: &str| Format {
+            payload_type,
+            encoding: encoding.to_owned(),
+            clock_rate: 8_000,
+            channels: 1,
+            fmtp: None,
+        };
+        let stream = StreamInfo {
+            index: 0,
+            label: Some("96".to_owned()),
+            formats: vec![format(0, "PCMU")],
+            direction: Direction::SendOnly,
+            removed: false,
+            remote: None,
+            local_port: 20_000,
+            crypto: Vec::new(),
+        };
+        self.seal(&mut call, 1_000, &Body::Streams(vec![stream]));
+        let (tenant, flags) = (cloud.tenant.clone(), BTreeSet::new());
+        let call_ids = vec![format!("call-{number}")];
+        let body = EventBody::Started { tenant, recording, session, call_ids, flags };
+        self.tell(position, body).await;
+        let party = Party { id: "ana".to_owned(), ..Party::default() };
+        let stream = StreamFact { label: "96".to_owned(), senders: vec!["ana".to_owned()] };
+        let facts =
+            CallFacts { participants: vec![party], streams: vec![stream], ..CallFacts::default() };
+        let (tenant, flags) = (cloud.tenant.clone(), BTreeSet::new());
+        let body = EventBody::Metadata { tenant, recording, facts, flags, document: None };
+        let position = self.next();
+        self.tell(position, body).await;
+        call
+    }
+
+    fn seal(&mut self, call: &mut Call, boot_ms: u64, body: &Body) {
+        let position = self.next();
+        let bytes = call.sealer.seal(position, body);
+        let boot_ns = boot_ms * MS;
+        let record = SessionRecord { kind: body.kind(), position, boot_ns, bytes };
+        self.waiting.push((call.session, record));
+    }
+
+    /// Half a second of audio, different in every packet.
+    fn speak(&mut self, call: &mut Call) {
+        let packets = (0..25).map(|_| {
+            let number = call.packets;
+            call.packets += 1;
+            let mut datagram = vec![0x80, 0];
+            datagram.extend_from_slice(&number.to_be_bytes());
+            datagram.extend_from_slice(&(u32::from(number) * 160).to_be_bytes());
+            datagram.extend_from_slice(&[1, 2, 3, 4]);
+            datagram.extend((0..160).map(|n| (n as u16).wrapping_mul(number + 3) as u8));
+            Packet {
+                stream: 0,
+                rtcp: false,
+                arrival_boot_ns: (1_100 + u64::from(number) * 20) * MS,
+                source: ([192, 0, 2, 1], 4_000).into(),
+                datagram,
+            }
+        });
+        let packets: Vec<Packet> = packets.collect();
+        let boot_ms = 1_100 + u64::from(call.packets) * 20;
+        self.seal(call, boot_ms, &Body::Packets(packets));
+    }
+
+    async fn end(&mut self, call: &Call) {
+        let position = self.next();
+        let body = EndedBody {
+            recording: call.recording,
+            wall_ms: WALL_MS + 5_000,
+            boot_ns: 9_000 * MS,
+            reason: "bye".to_owned(),
+        };
+        self.waiting.push((call.session, SessionRecord::ended(position, &body)));
+        let body = EventBody::Ended {
+            tenant: self.cloud.tenant.clone(),
+            recording: call.recording,
+            reason: "bye".to_owned(),
+            duration_ms: 8_000,
+            flags: BTreeSet::new(),
+        };
+        self.tell(position, body).await;
+    }
+
+    /// Cuts, uploads and tells.
+    async fn store(&mut self) {
+        let (journal, tenant) = (self.cloud.journal, self.cloud.tenant.clone());
+        let (first, last) = (Position(self.cut_from), Position(self.position - 1));
+        self.cut_from = self.position;
+        let mut writer = SegmentWriter::new(journal, tenant.clone(), first, last, 0);
+        for (session, record) in self.waiting.drain(..) {
+            writer.push(session, record);
+        }
+        let key = ObjectKey::segment(&tenant, SegmentName { journal, first, last, part: 0 });
+        let objects = self.cloud.engines.objects();
+        objects.put(&key, writer.finish().into(), PutMode::IfAbsent).await.unwrap();
+        self.tell(last, EventBody::Stored { through: last }).await;
+    }
+
+    /// The edge is heard of, or by its dead-man's message found dead.
+    async fn beat(&self, seq: u64, dead_man: bool) {
+        let position = Position(self.position - 1);
+        let stored_through = Position(self.cut_from - 1);
+        let body = EventBody::Beat { seq, stored_through, live: vec![], dead_man };
+        self.tell(position, body).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_ended_is_built_once() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    assert_eq!(cloud.build(call.recording).await, Outcome::NotNeeded);
+    edge.store().await;
+    edge.speak(&mut call);
+    edge.end(&call).await;
+    assert_eq!(cloud.build(call.recording).await, Outcome::NotNeeded, "not stored yet");
+    edge.store().await;
+    assert_eq!(cloud.build(call.recording).await, Outcome::Built { generation: 1, complete: true });
+    assert_eq!(cloud.status(call.recording).await, Status::Stored);
+    let built = cloud.finalized(call.recording).await;
+    assert_eq!((built.duration_ms, built.tracks.len()), (1_000, 1));
+    assert_eq!(built.tracks[0].packets_received, 50);
+    assert_eq!(built.flags, BTreeSet::new());
+    assert_eq!(built.sealed_keys.len(), 1);
+    cloud.assert_is_whole(call.recording).await;
+    assert_eq!(cloud.build(call.recording).await, Outcome::NotNeeded);
+    let unknown = RecordingId::at(1, [9; 10]);
+    assert_eq!(cloud.build(unknown).await, Outcome::NotNeeded);
+}
+
+#[tokio::test]
+async fn the_packets_object_holds_the_call_and_no_key() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    let mut other = edge.start(2).await;
+    edge.speak(&mut call);
+    edge.speak(&mut other);
+    edge.end(&call).await;
+    edge.store().await;
+    cloud.build(call.recording).await;
+    let packets = cloud.get(&ObjectKey::packets(&cloud.tenant, call.recording)).await;
+    let reader = PacketsReader::open(&packets).unwrap();
+    assert_eq!((reader.header.session, reader.header.journal), (call.session, cloud.journal));
+    let records: Vec<_> = reader.map(Result::unwrap).collect();
+    assert_eq!(records.len(), 4, "started, streams, packets, ended");
+    assert!(records.iter().all(|record| record.kind != segment::RecordKind::Key));
+}
+
+#[tokio::test]
+async fn a_build_that_dies_at_any_write_is_made_good_by_the_next() {
+    for loss in [Loss::Request, Loss::Answer] {
+        for survived in 0..4 {
+            let cloud = Cloud::new();
+            let mut edge = cloud.edge();
+            let mut call = edge.start(1).await;
+            edge.speak(&mut call);
+            edge.end(&call).await;
+            edge.store().await;
+            let faults = Faults::default();
+            let objects: Arc<dyn ObjectStore> = cloud.engines.objects();
+            let objects = Faulty::new(objects, faults.clone());
+            faults.only(Some("put"));
+            faults.fail(Fail::EveryKth(survived + 1), loss);
+            let died = cloud.build_with(&objects, call.recording).await;
+            assert!(died.is_err(), "{loss:?} after {survived}: {died:?}");
+            assert_eq!(cloud.status(call.recording).await, Status::Finalizing);
+            faults.heal();
+            let built = cloud.build_with(&objects, call.recording).await.unwrap();
+            assert_eq!(built, Outcome::Built { generation: 1, complete: true });
+            cloud.assert_is_whole(call.recording).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_builds_at_once_leave_one_whole_recording() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.end(&call).await;
+    edge.store().await;
+    let (one, other) = tokio::join!(cloud.build(call.recording), cloud.build(call.recording));
+    assert!([&one, &other].iter().any(|o| matches!(o, Outcome::Built { .. })), "{one:?} {other:?}");
+    cloud.assert_is_whole(call.recording).await;
+    assert_eq!(cloud.status(call.recording).await, Status::Stored);
+}
+
+#[tokio::test]
+async fn outputs_of_another_build_are_never_replaced() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.end(&call).await;
+    edge.store().await;
+    let taken = ObjectKey::output(&cloud.tenant, call.recording, 1, Output::Webm);
+    let objects = cloud.engines.objects();
+    objects.put(&taken, Bytes::from_static(b"other"), PutMode::IfAbsent).await.unwrap();
+    assert_eq!(cloud.build(call.recording).await, Outcome::Built { generation: 2, complete: true });
+    assert_eq!(cloud.get(&taken).await, b"other".as_slice());
+    cloud.assert_is_whole(call.recording).await;
+}
+
+#[tokio::test]
+async fn a_dead_edge_leaves_a_playable_part_and_its_return_the_whole() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.store().await;
+    edge.beat(1, false).await;
+    edge.beat(1, true).await;
+    assert_eq!(cloud.status(call.recording).await, Status::Partial);
+    assert_eq!(
+        cloud.build(call.recording).await,
+        Outcome::Built { generation: 1, complete: false }
+    );
+    assert_eq!(cloud.finalized(call.recording).await.duration_ms, 500);
+    cloud.assert_is_whole(call.recording).await;
+    assert_eq!(cloud.build(call.recording).await, Outcome::NotNeeded, "nothing new");
+    assert_eq!(cloud.retire().await, Retired { deleted: 0, kept: 1 });
+
+    edge.beat(2, false).await;
+    edge.speak(&mut call);
+    edge.end(&call).await;
+    edge.store().await;
+    assert_eq!(cloud.build(call.recording).await, Outcome::Built { generation: 2, complete: true });
+    assert_eq!(cloud.finalized(call.recording).await.duration_ms, 1_000);
+    cloud.assert_is_whole(call.recording).await;
+}
+
+#[tokio::test]
+async fn a_segment_goes_when_all_its_calls_are_stored_and_not_before() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut short = edge.start(1).await;
+    let mut long = edge.start(2).await;
+    edge.speak(&mut short);
+    edge.speak(&mut long);
+    edge.end(&short).await;
+    edge.store().await;
+    cloud.build(short.recording).await;
+    assert_eq!(cloud.retire().await, Retired { deleted: 0, kept: 1 }, "one call goes on");
+
+    edge.speak(&mut long);
+    edge.store().await;
+    edge.end(&long).await;
+    edge.store().await;
+    assert_eq!(cloud.retire().await, Retired { deleted: 0, kept: 3 }, "not built yet");
+    let before = cloud.samples(short.recording).await;
+    cloud.build(long.recording).await;
+
+    let packets = ObjectKey::packets(&cloud.tenant, long.recording);
+    let held = cloud.get(&packets).await;
+    let objects = cloud.engines.objects();
+    objects.delete(&packets).await.unwrap();
+    assert_eq!(cloud.retire().await, Retired { deleted: 0, kept: 3 }, "its packets are gone");
+    objects.put(&packets, held.slice(..held.len() - 1), PutMode::Replace).await.unwrap();
+    assert_eq!(cloud.retire().await, Retired { deleted: 0, kept: 3 }, "its packets are cut short");
+    objects.put(&packets, held, PutMode::Replace).await.unwrap();
+    assert_eq!(cloud.retire().await, Retired { deleted: 3, kept: 0 });
+    assert_eq!(cloud.segments().await, []);
+    assert_eq!(cloud.samples(short.recording).await, before);
+    assert_eq!(cloud.samples(long.recording).await.len(), 2 * 8_000);
+}
+
+#[tokio::test]
+async fn a_segment_with_a_call_that_the_index_does_not_know_stays() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.end(&call).await;
+    let stranger = SessionId::at(1, [77; 10]);
+    let (mut sealer, _) = Sealer::new(stranger, &cloud.keys.public()).unwrap();
+    let position = edge.next();
+    let body = Body::Packets(Vec::new());
+    let bytes = sealer.seal(position, &body);
+    let record = SessionRecord { kind: body.kind(), position, boot_ns: 0, bytes };
+    edge.waiting.push((stranger, record));
+    edge.store().await;
+    cloud.build(call.recording).await;
+    assert_eq!(cloud.retire().await, Retired { deleted: 0, kept: 1 });
+}
+
+#[tokio::test]
+async fn a_damaged_segment_costs_its_audio_only_and_is_kept() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    for _ in 0..3 {
+        edge.speak(&mut call);
+        edge.store().await;
+    }
+    edge.end(&call).await;
+    edge.store().await;
+    let damaged = &cloud.segments().await[1];
+    let mut bytes = cloud.get(damaged).await.to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let objects = cloud.engines.objects();
+    objects.put(damaged, bytes.into(), PutMode::Replace).await.unwrap();
+    assert_eq!(cloud.build(call.recording).await, Outcome::Built { generation: 1, complete: true });
+    let built = cloud.finalized(call.recording).await;
+    assert!(built.flags.contains(flag::DAMAGED));
+    assert_eq!((built.duration_ms, built.tracks[0].packets_lost), (1_500, 25));
+    assert_eq!(cloud.retire().await.deleted, 0);
+}
+
+#[tokio::test]
+async fn a_cut_that_was_made_twice_is_heard_once() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    let again = edge.waiting.clone();
+    edge.store().await;
+    edge.end(&call).await;
+    edge.waiting.splice(0..0, again);
+    edge.store().await;
+    cloud.build(call.recording).await;
+    let built = cloud.finalized(call.recording).await;
+    assert_eq!((built.duration_ms, built.tracks[0].packets_received), (500, 25));
+}
+
+#[tokio::test]
+async fn the_wrong_tenant_key_builds_nothing() {
+    let mut cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.end(&call).await;
+    edge.store().await;
+    cloud.keys = Arc::new(TenantKeyPair::generate().unwrap());
+    let objects = cloud.engines.objects();
+    assert!(cloud.build_with(&*objects, call.recording).await.is_err());
+    let prefix = recording_prefix(&cloud.tenant, call.recording);
+    assert_eq!(objects.list(&prefix).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn requests_from_the_queue_are_built_and_nonsense_is_put_aside() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.end(&call).await;
+    edge.store().await;
+    let queue = cloud.engines.finalize();
+    let request = BuildRequest { tenant: cloud.tenant.clone(), recording: call.recording };
+    let nonsense = Message::now("build everything".to_owned());
+    queue.send(&[nonsense, Message::now(request.to_json())]).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let worker = tokio::spawn(finalizer::run(
+        cloud.engines.index(),
+        cloud.engines.finalize(),
+        cloud.engines.objects(),
+        cloud.keys.clone(),
+        stopped,
+    ));
+    let done = async {
+        while queue.depth().await.unwrap().waiting > 0
+            || cloud.status(call.recording).await != Status::Stored
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), done).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().dead_letters, 1);
+    stop.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(10), worker).await.unwrap().unwrap();
+}
