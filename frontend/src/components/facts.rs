@@ -46,7 +46,7 @@ pub fn Participants(#[prop(into)] recording: Signal<Recording>) -> impl IntoView
         view! {
             <tr>
                 <th scope="row">{text::name(participant)}</th>
-                <td class="mono">{if aor.is_empty() { "–".to_owned() } else { aor }}</td>
+                <td class="mono address">{if aor.is_empty() { "–".to_owned() } else { aor }}</td>
                 <td>{role}</td>
             </tr>
         }
