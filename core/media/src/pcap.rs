@@ -48,7 +48,13 @@ pub fn write(
             clock.read(reading);
             wall_zero_ns = reading.wall_ns.saturating_sub(clock.axis(reading.boot_ns));
         }
-        match opener.open_record(&record)? {
+        let body = match opener.open_record(&record) {
+            Ok(body) => body,
+            // Nothing can be done about it, and it must not hide the rest of the call.
+            Err(SealError::Changed { .. } | SealError::Body { .. } | SealError::NotOne) => continue,
+            Err(error @ (SealError::NoKey | SealError::TooNew { .. })) => return Err(error),
+        };
+        match body {
             Some(Body::Streams(streams)) => {
                 local_ports.extend(streams.iter().map(|s| (s.index, s.local_port)));
             }
