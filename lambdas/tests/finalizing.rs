@@ -461,6 +461,50 @@ async fn a_segment_with_a_call_that_the_index_does_not_know_stays() {
 }
 
 #[tokio::test]
+async fn a_further_communication_session_is_built_from_the_segments_of_its_session() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.store().await;
+    // The key and what was negotiated lie in the segment before.
+    let further = call.session.further_recording("cs-2");
+    let position = edge.next();
+    let body = StartedBody {
+        recording: further,
+        session: call.session,
+        tenant: cloud.tenant.clone(),
+        wall_ms: WALL_MS + 600,
+        boot_ns: 1_600 * MS,
+        boot_id: [1; 16],
+        epoch: 1,
+        resumed: false,
+    };
+    edge.waiting.push((call.session, SessionRecord::started(position, &body)));
+    let (tenant, session, flags) = (cloud.tenant.clone(), call.session, BTreeSet::new());
+    let body = EventBody::Started { tenant, recording: further, session, call_ids: vec![], flags };
+    edge.tell(position, body).await;
+    let stream = StreamFact { label: "96".to_owned(), senders: vec![] };
+    let facts = CallFacts { streams: vec![stream], ..CallFacts::default() };
+    let (tenant, flags) = (cloud.tenant.clone(), BTreeSet::new());
+    let body = EventBody::Metadata { tenant, recording: further, facts, flags, document: None };
+    let position = edge.next();
+    edge.tell(position, body).await;
+    edge.speak(&mut call);
+    let first = call.recording;
+    edge.end(&call).await;
+    edge.store().await;
+    cloud.build(first).await;
+    assert_eq!(cloud.retire().await.deleted, 0, "the other recording of the session goes on");
+    call.recording = further;
+    edge.end(&call).await;
+    edge.store().await;
+    assert_eq!(cloud.build(further).await, Outcome::Built { generation: 1, complete: true });
+    assert_eq!(cloud.finalized(first).await.duration_ms, 1_000);
+    assert_eq!(cloud.finalized(further).await.duration_ms, 500);
+}
+
+#[tokio::test]
 async fn a_damaged_segment_costs_its_audio_only_and_is_kept() {
     let cloud = Cloud::new();
     let mut edge = cloud.edge();
