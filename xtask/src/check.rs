@@ -111,7 +111,7 @@ fn no_aws_in_standalone(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every dependency's licence is one that `deny.toml` allows, and no banned crate is used.
+/// Every licence of what is shipped is one that `deny.toml` allows, and no banned crate is used.
 fn licences(root: &Path) -> Result<()> {
     let deny = fs::read_to_string(root.join("deny.toml")).context("read deny.toml")?;
     let deny: toml::Table = toml::from_str(&deny).context("deny.toml")?;

@@ -58,6 +58,8 @@ pub struct Framer {
     /// Line ends seen since the last message, as far as a ping needs them.
     line_ends: u8,
     state: State,
+    /// Since the last message bytes were skipped that are none.
+    after_garbage: bool,
     max_message_bytes: usize,
 }
 
@@ -69,6 +71,7 @@ impl Framer {
             searched: 0,
             line_ends: 0,
             state: State::Head,
+            after_garbage: false,
             max_message_bytes,
         }
     }
@@ -200,12 +203,17 @@ impl Framer {
     /// The head is `buffer[start..end]`. `None` when there is no message in it, or its body
     /// is still to come.
     fn finish_head(&mut self, end: usize) -> Option<Frame> {
+        if self.after_garbage {
+            self.start += start_line_within(&self.buffer[self.start..end]).unwrap_or(0);
+        }
         let Some(mut message) = Message::from_head(&self.buffer[self.start..end]) else {
             // Whatever this block is, a message may begin in the middle of it.
             self.state = State::Resync;
+            self.after_garbage = true;
             return None;
         };
         self.start = end;
+        self.after_garbage = false;
         match message.content_length() {
             ContentLength::Bytes(0) => {}
             ContentLength::Bytes(length) if length <= self.max_message_bytes => {
@@ -220,12 +228,14 @@ impl Framer {
             ContentLength::Bytes(_) | ContentLength::Bad => {
                 message.body_problem = Some(BodyProblem::BadLength);
                 self.state = State::Resync;
+                self.after_garbage = true;
                 return Some(Frame::Message(message));
             }
             // Nothing but its own type tells that there is a body.
             ContentLength::Absent if message.header("content-type").is_some() => {
                 message.body_problem = Some(BodyProblem::MissingLength);
                 self.state = State::Resync;
+                self.after_garbage = true;
                 return Some(Frame::Message(message));
             }
             ContentLength::Absent => {}
@@ -254,12 +264,50 @@ impl Framer {
         loop {
             let rest = &self.buffer[self.start..];
             let Some(end) = rest.iter().position(|b| *b == b'\n') else { return false };
-            if matches!(&rest[..end], [] | b"\r") || StartLine::read(&rest[..end]).is_some() {
+            if matches!(&rest[..end], [] | b"\r") {
+                return true;
+            }
+            if let Some(offset) = start_line_within(&rest[..=end]) {
+                self.start += offset;
                 return true;
             }
             self.start += end + 1;
         }
     }
+}
+
+/// The methods of requests that may follow what could not be read.
+const METHODS: [&[u8]; 14] = [
+    b"INVITE",
+    b"ACK",
+    b"BYE",
+    b"CANCEL",
+    b"OPTIONS",
+    b"UPDATE",
+    b"INFO",
+    b"PRACK",
+    b"MESSAGE",
+    b"NOTIFY",
+    b"REFER",
+    b"SUBSCRIBE",
+    b"PUBLISH",
+    b"REGISTER",
+];
+
+/// Where in its first line `bytes` begins a message.
+///
+/// A body whose length was not told runs into the next message without a line end between them,
+/// and `v=0OPTIONS` reads as a method of its own: so a known method wins over the whole line.
+fn start_line_within(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let known = (0..line.len()).find(|at| {
+        let rest = &line[*at..];
+        METHODS
+            .iter()
+            .any(|method| rest.strip_prefix(*method).is_some_and(|rest| rest.starts_with(b" ")))
+            && StartLine::read(rest).is_some()
+    });
+    known.or_else(|| StartLine::read(line).map(|_| 0))
 }
 
 #[cfg(test)]
@@ -334,6 +382,18 @@ mod tests {
     fn a_body_without_a_length_costs_one_message() {
         let text = format!("INFO sip:x SIP/2.0\r\nc: application/sdp\r\n\r\nv=0\r\n{BYE}");
         assert_eq!(all_at_once(&text), ["INFO MissingLength", "BYE/0"]);
+    }
+
+    #[test]
+    fn what_is_glued_to_garbage_is_read() {
+        let text = format!("INVITE \r\nVia x\r\nContent-Length: 4\r\n\r\nbody{BYE}{INFO}");
+        assert_eq!(all_at_once(&text), ["BYE/0", "INFO/4"]);
+        assert_eq!(byte_by_byte(&text), ["BYE/0", "INFO/4"]);
+        let text = format!("{}\r\nv=0\r\na=label:1{BYE}", INFO.replace("Length: 4", "Length: x"));
+        assert_eq!(all_at_once(&text), ["INFO BadLength", "BYE/0"]);
+        // Without garbage before it, an unknown method is what it says.
+        let text = format!("body{BYE}");
+        assert_eq!(all_at_once(&text), ["bodyBYE/0"]);
     }
 
     #[test]
