@@ -179,7 +179,9 @@ mod tests {
 
     #[test]
     fn what_the_server_says_is_shown_with_the_request_to_quote() {
-        let body = r#"{"error":{"code":"bad_range","message":"the end is before the start","request_id":"r-7"}}"#;
+        let body = r#"{"error":{
+            "code": "bad_range", "message": "the end is before the start", "request_id": "r-7"
+        }}"#;
         assert_eq!(explain(400, body).to_string(), "The end is before the start. (Request r-7)");
         assert!(explain(500, "oh").to_string().contains("500"));
     }

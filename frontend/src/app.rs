@@ -24,7 +24,9 @@ pub fn App() -> impl IntoView {
     view! {
         <Router>
             {move || match session.gate.get() {
-                Gate::Asking => view! { <p role="status" class="loading">"Starting…"</p> }.into_any(),
+                Gate::Asking => {
+                    view! { <p role="status" class="loading">"Starting…"</p> }.into_any()
+                }
                 Gate::Unreachable => view! { <UnreachablePage /> }.into_any(),
                 Gate::SignIn => view! { <SignInPage /> }.into_any(),
                 Gate::NewPassword => view! { <NewPasswordPage /> }.into_any(),

@@ -58,7 +58,12 @@ pub fn Participants(#[prop(into)] recording: Signal<Recording>) -> impl IntoView
                 when=move || recording.with(|it| !it.participants.is_empty())
                 fallback=|| view! { <p class="muted">"The client named nobody."</p> }
             >
-                <div class="scroll-x" tabindex="0" role="region" aria-labelledby="participants-title">
+                <div
+                    class="scroll-x"
+                    tabindex="0"
+                    role="region"
+                    aria-labelledby="participants-title"
+                >
                     <table class="facts">
                         <thead>
                             <tr>

@@ -56,7 +56,12 @@ pub fn HelpDialog(open: RwSignal<bool>) -> impl IntoView {
         }
     });
     view! {
-        <dialog node_ref=dialog aria-labelledby="help-title" on:close=move |_| open.set(false)>
+        <dialog
+            class="wide"
+            node_ref=dialog
+            aria-labelledby="help-title"
+            on:close=move |_| open.set(false)
+        >
             <header class="dialog-head">
                 <h2 id="help-title">"Keys"</h2>
                 <button type="button" class="quiet" on:click=move |_| open.set(false)>

@@ -32,7 +32,7 @@ const HEAD_PX: f64 = 33.0;
 const ROWS_AHEAD: usize = 60;
 
 /// Chips in a row; what is beyond is counted.
-const MOST_CHIPS: usize = 3;
+const MOST_CHIPS: usize = 2;
 
 #[component]
 pub fn RecordingTable(listing: Listing, #[prop(into)] can_play: Signal<bool>) -> impl IntoView {
@@ -202,7 +202,9 @@ fn CallRow(at: usize, row: Row, listing: Listing, can_play: Signal<bool>) -> imp
                             .take(MOST_CHIPS)
                             .map(|chip| view! { <span class="chip">{chip}</span> })
                             .collect_view()}
-                        {(more > 0).then(|| view! { <span class="chip">{format!("+{more}")}</span> })}
+                        {(more > 0).then(|| view! {
+                            <span class="chip">{format!("+{more}")}</span>
+                        })}
                     }
                 }}
             </td>

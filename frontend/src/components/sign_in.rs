@@ -181,7 +181,9 @@ fn Problem(text: RwSignal<Option<String>>) -> impl IntoView {
     view! {
         <div role="alert">
             {move || {
-                text.get().map(|text| view! { <p class="problem"><Icon name="warning" />{text}</p> })
+                text.get().map(|text| view! {
+                    <p class="problem"><Icon name="warning" />{text}</p>
+                })
             }}
         </div>
     }

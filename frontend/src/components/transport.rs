@@ -103,10 +103,9 @@ pub fn PlayerProblem() -> impl IntoView {
     view! {
         <div role="alert">
             {move || {
-                player
-                    .problem
-                    .get()
-                    .map(|problem| view! { <p class="problem"><Icon name="warning" />{problem}</p> })
+                player.problem.get().map(|problem| view! {
+                    <p class="problem"><Icon name="warning" />{problem}</p>
+                })
             }}
         </div>
     }

@@ -98,7 +98,10 @@ pub fn LivePage() -> impl IntoView {
             </Show>
             <Show when=move || calls.with(|calls| calls.as_ref().is_some_and(|it| !it.is_empty()))>
                 <div class="list">
-                    <LiveTable calls=Signal::derive(move || calls.get().unwrap_or_default()) server_ms=server_ms.into() />
+                    <LiveTable
+                        calls=Signal::derive(move || calls.get().unwrap_or_default())
+                        server_ms=server_ms.into()
+                    />
                 </div>
             </Show>
         </div>
