@@ -119,11 +119,15 @@ fn licences(root: &Path) -> Result<()> {
     let banned: BTreeSet<&str> = tables(&deny["bans"]["deny"])
         .filter_map(|entry| entry.get("crate").and_then(toml::Value::as_str))
         .collect();
-    let tree = output(
-        cargo(root)
-            .args(["tree", "--locked", "--workspace", "--target", "all"])
-            .args(["--prefix", "none", "--format", "{p}|{l}"]),
-    )?;
+    let tree =
+        output(cargo(root).args(["tree", "--locked", "--workspace", "--target", "all"]).args([
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}|{l}",
+        ]))?;
     let mut refused = BTreeSet::new();
     for line in tree.lines() {
         let Some((package, licence)) = line.trim_end_matches(" (*)").split_once('|') else {
