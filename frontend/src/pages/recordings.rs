@@ -36,10 +36,10 @@ pub fn RecordingsPage() -> impl IntoView {
                 <h1>"Recordings"</h1>
                 <p role="status" class="count">{move || count(listing)}</p>
                 <Freshness listing />
+                <Arrived listing />
             </div>
             <FilterBar filter />
             <Problems listing />
-            <Arrived listing />
             {move || match (is_empty.get(), listing.progress.get()) {
                 (false, _) => None,
                 (true, Progress::Idle) => {
@@ -213,6 +213,7 @@ fn FirstRun() -> impl IntoView {
                  over UDP or TCP:"
             </p>
             <p><code class="address">{format!("sip:{host}:5060")}</code></p>
+            <p class="muted">"(or the port that it was started with by --sip)"</p>
             <p>"Or place a test call with the client that comes with Linekeeper:"</p>
             <p><code class="address">"linekeeper call 127.0.0.1:5060"</code></p>
             <p class="muted">
