@@ -101,7 +101,7 @@ mod tests {
         let columns = stereo().columns(0, 300);
         assert_eq!(columns.len(), 300);
         assert_eq!(columns[0].high, 0.5);
-        assert_eq!(columns[299].low, -1.0);
+        assert_eq!(columns[299], Column { low: 0.0, high: 0.125 });
         let steepest = columns.windows(2).map(|pair| (pair[1].high - pair[0].high).abs());
         assert!(steepest.fold(0.0, f64::max) < 0.02);
     }
