@@ -358,7 +358,10 @@ impl Recorder {
             {
                 tracing::warn!(session = %call.session(), "no audio, asking whether it still exists");
                 call.last_heard = now;
-                srs.probe(now, call.key);
+                if !srs.probe(now, call.key) {
+                    tracing::warn!(session = %call.session(), "its connection is gone, too: closed");
+                    srs.give_up(call.key);
+                }
             }
         }
     }

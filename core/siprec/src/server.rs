@@ -214,9 +214,17 @@ impl Srs {
 
     /// Asks the SRC whether the session still exists, with an OPTIONS in the dialog.
     ///
-    /// For when no packet has come for a long time. No answer, or 481, ends the session.
-    pub fn probe(&mut self, now: Instant, key: SessionKey) {
-        self.send_own_request(now, key, Purpose::Probe);
+    /// For when no packet has come for a long time. No answer, or 481, ends the session. False
+    /// when there is no way to ask: the SRC's connection is gone, and it has not made another.
+    pub fn probe(&mut self, now: Instant, key: SessionKey) -> bool {
+        self.send_own_request(now, key, Purpose::Probe)
+    }
+
+    /// Ends a session whose SRC neither sends nor can be asked.
+    pub fn give_up(&mut self, key: SessionKey) {
+        if self.sessions.get(&key).is_some_and(|session| session.is_live()) {
+            self.end(key, EndReason::Gone);
+        }
     }
 
     /// Asks the SRC for complete metadata (RFC 7866 §9.2), if it takes UPDATE. It answers
@@ -333,7 +341,9 @@ impl Srs {
             match session.handle_timeout(now) {
                 Some(Due::Trying) => self.say_trying(key),
                 Some(Due::SendAgain(cseq)) => self.repeat_answer(key, cseq),
-                Some(Due::Refresh) => self.send_own_request(now, key, Purpose::Refresh),
+                Some(Due::Refresh) => {
+                    self.send_own_request(now, key, Purpose::Refresh);
+                }
                 Some(Due::NoAck) => {
                     self.say_bye(now, key);
                     self.end(key, EndReason::NoAck);

@@ -135,3 +135,16 @@ fn after_a_restart_complete_metadata_can_be_asked_for() {
     pair.advance(Duration::from_secs(40));
     assert_eq!(pair.ended(), None, "an SRC that does not know it is still recorded");
 }
+
+#[test]
+fn who_cannot_be_asked_after_a_restart_can_be_given_up() {
+    let mut pair = Pair::tcp();
+    pair.establish();
+    let key = pair.restart();
+    pair.disconnect();
+    assert!(!pair.srs.probe(pair.now, key), "nothing connects us with the SRC");
+    assert_eq!(pair.ended(), None);
+    pair.srs.give_up(key);
+    pair.drain();
+    assert_eq!(pair.ended(), Some(EndReason::Gone));
+}

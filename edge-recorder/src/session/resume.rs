@@ -108,7 +108,8 @@ impl Recorder {
         self.calls.insert(key, call);
         self.apply_pause(key);
         self.save_dialog(srs, key);
-        // The SRC may have hung up while nobody listened.
+        // The SRC may have hung up while nobody listened. Over TCP it cannot be asked before it
+        // connects again; if neither that nor audio comes, the call is closed as a silent one.
         srs.probe(now, key);
         Ok(true)
     }

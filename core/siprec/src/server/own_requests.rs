@@ -25,15 +25,21 @@ impl Srs {
         self.send_own_request(now, key, Purpose::Bye);
     }
 
-    pub(super) fn send_own_request(&mut self, now: Instant, key: SessionKey, purpose: Purpose) {
+    /// False when it cannot be sent: no such session, no way to its SRC, or not understood there.
+    pub(super) fn send_own_request(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        purpose: Purpose,
+    ) -> bool {
         let branch = format!("z9hG4bK{}", self.random_token());
         let Some(session) = self.sessions.get(&key).filter(|session| session.is_live()) else {
-            return;
+            return false;
         };
-        let Some(route) = session.request_route() else { return };
+        let Some(route) = session.request_route() else { return false };
         let needs_update = matches!(purpose, Purpose::Refresh | Purpose::Snapshot);
         if needs_update && !session.state.allows_update {
-            return;
+            return false;
         }
         let dialog = &session.state.dialog;
         let (local, peer, transport) = (dialog.local, dialog.peer, dialog.transport);
@@ -58,13 +64,14 @@ impl Srs {
             }
         };
         let headers = format!("{headers}User-Agent: {}\r\n", self.config.server);
-        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return false };
         let bytes = session.state.dialog.request(method, &branch, &headers, body);
         self.transmit_own_request(now, key, purpose, route, branch, bytes);
         if purpose != Purpose::Bye {
             // Our CSeq went up.
             self.events.push_back(crate::event::Event::Changed { key });
         }
+        true
     }
 
     fn transmit_own_request(
