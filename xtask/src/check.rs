@@ -15,7 +15,7 @@ pub fn check(root: &Path) -> Result<()> {
     module_edges(root)?;
     no_aws_in_standalone(root)?;
     licences(root)?;
-    run(cargo(root).args(["clippy", "--locked", "--workspace", "--exclude", "frontend"]).args([
+    run(cargo(root).args(["clippy", "--locked", "--workspace"]).args([
         "--all-targets",
         "--",
         "-D",

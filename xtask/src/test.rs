@@ -33,7 +33,7 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
     }
     let mut command = run::cargo(root);
     command
-        .args(["test", "--locked", "--workspace", "--exclude", "frontend", "--no-fail-fast"])
+        .args(["test", "--locked", "--workspace", "--no-fail-fast"])
         .env("LINEKEEPER_BIN", run::linekeeper())
         .env("LINEKEEPER_TEST_SITE", run::site_dir(root))
         .env("LINEKEEPER_SKIPPED_TESTS", &skipped_file)

@@ -82,23 +82,28 @@ fn summary(edges: &[EdgeHealth], queues: &[QueueHealth]) -> (bool, String) {
         let (name, seen) = (&edge.edge, edge.last_seen);
         let rest = match alive.len() {
             0 => "No calls are being recorded, as far as is known here.".to_owned(),
-            others => format!("{others} other(s) are recording {calls} call(s)."),
+            others => {
+                format!("Still recording: {}, {}.", count(others, "recorder"), count(calls, "call"))
+            }
         };
         return (false, format!("Recorder {name} has been silent since {seen}. {rest}"));
     }
     if let Some(queue) = queues.iter().find(|queue| queue.dead_letters > 0) {
-        let (count, name) = (queue.dead_letters, &queue.queue);
-        return (
-            false,
-            format!("Calls are being recorded. {count} message(s) of {name} could not be used."),
-        );
+        let dead = count(usize::try_from(queue.dead_letters).unwrap_or(usize::MAX), "message");
+        let name = &queue.queue;
+        return (false, format!("Calls are being recorded. {dead} of {name} could not be used."));
     }
     if let Some(queue) = queues.iter().find(|queue| queue.oldest_ms > SLOW_QUEUE_MS) {
         let (name, secs) = (&queue.queue, queue.oldest_ms / 1_000);
         return (false, format!("Calls are being recorded. {name} is {secs} s behind."));
     }
-    let recorders = alive.len();
-    (true, format!("All calls are recorded. {recorders} recorder(s), {calls} call(s) in progress."))
+    let (recorders, calls) = (count(alive.len(), "recorder"), count(calls, "call"));
+    (true, format!("All calls are recorded. {recorders}, {calls} in progress."))
+}
+
+/// `1 call`, `2 calls`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -135,11 +140,12 @@ mod tests {
         let good = edges(vec![journal("a", 1, NOW_MS)], now);
         let mixed = edges(vec![journal("a", 1, NOW_MS), journal("b", 2, NOW_MS - 30_000)], now);
         assert_eq!(summary(&[], &[]).1, "No recorder has reported yet.");
-        assert!(summary(&good, &[queue(0, 1_000)]).0);
+        let (ok, sentence) = summary(&good, &[queue(0, 1_000)]);
+        assert!(ok && sentence.ends_with("1 recorder, 0 calls in progress."), "{sentence}");
         let (ok, sentence) = summary(&mixed, &[queue(1, 0)]);
         assert!(!ok && sentence.starts_with("Recorder b has been silent since 2023"), "{sentence}");
         let (ok, sentence) = summary(&good, &[queue(1, 0)]);
-        assert!(!ok && sentence.contains("1 message(s) of events"), "{sentence}");
+        assert!(!ok && sentence.contains("1 message of events"), "{sentence}");
         let (ok, sentence) = summary(&good, &[queue(0, 45_000)]);
         assert!(!ok && sentence.contains("45 s behind"), "{sentence}");
     }
