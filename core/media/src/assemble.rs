@@ -112,6 +112,10 @@ pub fn assemble(
     marks.extend(
         intake.spans.0.iter().filter(whole_call).map(|span| span.mark(zero, duration_ms, None)),
     );
+    let pauses: Vec<(AxisNs, AxisNs)> = (intake.spans.0.iter())
+        .filter(|span| span.kind == MarkKind::Pause)
+        .map(|span| (span.from, span.to.unwrap_or(AxisNs::MAX)))
+        .collect();
     let channels = channels(&streams, facts);
     for (track, ((index, stream), channel)) in streams.into_iter().zip(channels).enumerate() {
         let label = span_label(index, &stream.label);
@@ -119,7 +123,7 @@ pub fn assemble(
         marks.extend(told.map(|span| span.mark(zero, duration_ms, Some(track))));
         let digits = stream.runs.iter().flat_map(marks::digits);
         marks.extend(digits.map(|span| span.mark(zero, duration_ms, Some(track))));
-        call.add_lane(stream, channel, facts, zero);
+        call.add_lane(stream, channel, facts, zero, &pauses);
         let losses = call.lanes.last().map(|lane| marks::losses(&lane.runs)).unwrap_or_default();
         marks.extend(losses.iter().map(|span| span.mark(zero, duration_ms, Some(track))));
     }
@@ -138,7 +142,14 @@ impl Assembled {
         self.flags.insert(flag.to_owned());
     }
 
-    fn add_lane(&mut self, stream: Stream, channel: Channel, facts: &CallFacts, zero: AxisNs) {
+    fn add_lane(
+        &mut self,
+        stream: Stream,
+        channel: Channel,
+        facts: &CallFacts,
+        zero: AxisNs,
+        pauses: &[(AxisNs, AxisNs)],
+    ) {
         let speakers = speakers(facts, &stream.label);
         if speakers.len() > 1 {
             self.flag(flag::MIXED);
@@ -147,7 +158,7 @@ impl Assembled {
         if heard.clone().any(|entry| entry.codec == Codec::Unknown) {
             self.flag(flag::UNDECODED_TRACK);
         }
-        let quality = quality(&stream);
+        let quality = Quality::of(&stream, pauses);
         if quality.received == 0 && stream.sends {
             self.flag(flag::NO_PACKETS);
         }
@@ -233,18 +244,4 @@ fn channels(streams: &[(u16, Stream)], facts: &CallFacts) -> Vec<Channel> {
         });
     }
     channels
-}
-
-fn quality(stream: &Stream) -> Quality {
-    let mut quality = Quality { not_rtp: stream.not_rtp, ..Quality::default() };
-    for run in &stream.runs {
-        quality.expected += run.expected() + run.lost_before;
-        quality.received += run.entries.len() as u64;
-        quality.duplicates += run.duplicates;
-        quality.reordered += run.reordered;
-        quality.jitter_max_ms = quality.jitter_max_ms.max(run.jitter.max_ms());
-    }
-    quality.lost = quality.expected.saturating_sub(quality.received);
-    quality.restarts = (stream.runs.len() as u64).saturating_sub(1);
-    quality
 }

@@ -2,10 +2,17 @@
 
 use serde::Serialize;
 
+use crate::clock::AxisNs;
+use crate::intake::Stream;
+use crate::run::Hole;
+
+/// A pause is marked when it is commanded, and capture obeys within a visit or two of its sockets.
+const OBEYED_WITHIN_NS: i64 = 150_000_000;
+
 /// Counts of one stream. `expected` is never below `received`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Quality {
-    /// From the first to the last sequence number.
+    /// From the first to the last sequence number, but for what a pause left out.
     pub expected: u64,
     /// Different packets that came.
     pub received: u64,
@@ -20,6 +27,46 @@ pub struct Quality {
     pub restarts: u64,
     /// Datagrams on the RTP port that are not RTP.
     pub not_rtp: u64,
+}
+
+impl Quality {
+    /// Of a stream whose runs are settled, in a call that was paused at times.
+    pub(crate) fn of(stream: &Stream, pauses: &[(AxisNs, AxisNs)]) -> Self {
+        let mut quality = Self { not_rtp: stream.not_rtp, ..Self::default() };
+        for run in &stream.runs {
+            quality.received += run.entries.len() as u64;
+            quality.lost += run.holes().map(|hole| lost(hole, pauses)).sum::<u64>();
+            quality.duplicates += run.duplicates;
+            quality.reordered += run.reordered;
+            quality.jitter_max_ms = quality.jitter_max_ms.max(run.jitter.max_ms());
+        }
+        quality.expected = quality.received.saturating_add(quality.lost);
+        quality.restarts = (stream.runs.len() as u64).saturating_sub(1);
+        quality
+    }
+}
+
+/// How many packets of a hole nobody left out on purpose. They are taken to lie evenly in it.
+fn lost(hole: Hole, pauses: &[(AxisNs, AxisNs)]) -> u64 {
+    let length = i128::from(hole.to.saturating_sub(hole.from));
+    let middle = |packet: u64| {
+        let at = i128::from(hole.from)
+            + length * (2 * i128::from(packet) + 1) / (2 * i128::from(hole.packets));
+        AxisNs::try_from(at).unwrap_or(hole.to)
+    };
+    let touches = |(from, to): &&(AxisNs, AxisNs)| *from <= hole.to && hole.from <= *to;
+    let pauses: Vec<_> = pauses
+        .iter()
+        .map(|(from, to)| {
+            (from.saturating_sub(OBEYED_WITHIN_NS), to.saturating_add(OBEYED_WITHIN_NS))
+        })
+        .collect();
+    let near: Vec<_> = pauses.iter().filter(touches).collect();
+    if near.is_empty() {
+        return hole.packets;
+    }
+    let is_paused = |at: AxisNs| near.iter().any(|(from, to)| (*from..=*to).contains(&at));
+    (0..hole.packets).filter(|packet| !is_paused(middle(*packet))).count() as u64
 }
 
 /// The running estimate of interarrival jitter (RFC 3550 appendix A.8), in nanoseconds.
@@ -44,6 +91,21 @@ impl Jitter {
     pub fn max_ms(&self) -> f64 {
         self.max_ns / 1e6
     }
+}
+
+#[test]
+fn a_hole_counts_as_far_as_it_is_outside_of_pauses() {
+    const SECOND: AxisNs = 1_000_000_000;
+    let hole = |from, to, packets| Hole { from: from * SECOND, to: to * SECOND, packets };
+    let pauses =
+        [(10 * SECOND, 20 * SECOND), (AxisNs::MIN, 2 * SECOND), (30 * SECOND, AxisNs::MAX)];
+    assert_eq!(lost(hole(10, 20, 500), &pauses), 0);
+    assert_eq!(lost(hole(0, 1, 50), &pauses), 0);
+    assert_eq!(lost(hole(100, 200, 5_000), &pauses), 0);
+    assert_eq!(lost(hole(21, 29, 400), &pauses), 400);
+    // Half of it in the pause, and what the pause took to be obeyed.
+    assert_eq!(lost(hole(15, 25, 500), &pauses), 242);
+    assert_eq!(lost(hole(21, 29, 400), &[]), 400);
 }
 
 #[test]

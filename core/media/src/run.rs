@@ -53,6 +53,16 @@ pub(crate) struct Run {
     pub duplicates: u64,
     /// Packets missing between the run of this SSRC before and this one.
     pub lost_before: u64,
+    /// When the newest packet of the run before came.
+    lost_since: AxisNs,
+}
+
+/// Packets that did not come, and the time in which they would have been heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hole {
+    pub from: AxisNs,
+    pub to: AxisNs,
+    pub packets: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +102,7 @@ impl Run {
             reordered: 0,
             duplicates: 0,
             lost_before,
+            lost_since: before.map_or(arrival, |before| before.newest.arrival),
         }
     }
 
@@ -109,8 +120,11 @@ impl Run {
         let delay = transit.saturating_sub(self.anchor_ns);
         let stopped = passed_ns > PAUSE_NS
             && passed_ns.saturating_sub(media_ns).unsigned_abs() > MAX_EARLY_NS as u64;
+        // A small step back beside a large one forward in time: the numbers wrapped unheard.
+        let wrapped = jump < 0 && media_ns > MAX_LATE_NS;
         clock_rate == self.clock_rate
             && jump.unsigned_abs() <= MAX_SEQUENCE_JUMP
+            && !wrapped
             && (-MAX_EARLY_NS..=MAX_LATE_NS).contains(&delay)
             && !stopped
     }
@@ -148,12 +162,20 @@ impl Run {
         self.payloads.get(entry.payload.clone()).unwrap_or_default()
     }
 
-    /// Numbers from the first to the last packet, after [`Self::settle`].
-    pub fn expected(&self) -> u64 {
-        let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) else {
-            return 0;
-        };
-        (last.sequence - first.sequence).unsigned_abs() + 1
+    /// Where numbers are missing, also before the first packet; after [`Self::settle`].
+    pub fn holes(&self) -> impl Iterator<Item = Hole> {
+        let first = self.entries.first().filter(|_| self.lost_before > 0).map(|first| Hole {
+            from: self.lost_since,
+            to: self.axis_of(first.timestamp),
+            packets: self.lost_before,
+        });
+        let within = self.entries.windows(2).filter_map(|pair| {
+            let [before, after] = pair else { return None };
+            let packets = (after.sequence - before.sequence).unsigned_abs().saturating_sub(1);
+            let from = self.axis_of(before.timestamp.saturating_add(self.ticks(before)));
+            (packets > 0).then(|| Hole { from, to: self.axis_of(after.timestamp), packets })
+        });
+        first.into_iter().chain(within)
     }
 
     /// Where the media of a timestamp lies on the axis.

@@ -211,6 +211,24 @@ fn a_pause_is_a_pause_and_not_a_loss() {
     let kinds: Vec<_> = built.marks.iter().map(|mark| (mark.kind, mark.track)).collect();
     assert_eq!(kinds, [(MarkKind::Pause, None)]);
     assert_same(&ana[16_000..], &pcm(&built, 0)[16_000..]);
+    let track = &built.lanes[0].track;
+    let counts = (track.packets_expected, track.packets_received, track.packets_lost);
+    assert_eq!(counts, (100, 100, 0));
+}
+
+#[test]
+fn a_loss_outside_of_a_pause_is_counted_beside_it() {
+    let (ana, mut call) = (speech(1, 3_000), Call::of_two(["96", "97"]));
+    call.negotiate(1, &[stream(0, Some("96"))]);
+    let mark = |begins| SealedMark { kind: MarkKind::Pause, label: None, begins, detail: None };
+    let sent = packetize(0, 1, &ana, 0);
+    call.receive(sent[..30].to_vec());
+    call.receive(sent[33..50].to_vec());
+    call.mark(1_000, mark(true));
+    call.mark(2_000, mark(false));
+    call.receive(sent[100..].to_vec());
+    let track = &call.assemble().lanes[0].track;
+    assert_eq!((track.packets_expected, track.packets_lost), (100, 3));
 }
 
 #[test]

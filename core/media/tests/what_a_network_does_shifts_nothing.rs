@@ -146,6 +146,25 @@ fn a_sender_that_restarts_its_numbers_under_the_same_ssrc_loses_nothing() {
 }
 
 #[test]
+fn numbers_that_wrap_while_nothing_is_heard_turn_no_time_around() {
+    let (mut call, voice, packets) = ana(4_000);
+    // 65,436 packets were left out, almost a whole round: the next number looks like an old one.
+    let after = packets[100..].iter().map(|rtp| Rtp {
+        sequence: rtp.sequence.wrapping_sub(100),
+        timestamp: rtp.timestamp.wrapping_add(65_436 * 160),
+        arrival_ms: rtp.arrival_ms + 65_436 * 20,
+        ..rtp.clone()
+    });
+    let after: Vec<Rtp> = after.collect();
+    call.receive([packets[..100].to_vec(), after].concat());
+    let built = call.assemble();
+    assert_eq!(built.duration_ms(), 4_000 + 65_436 * 20);
+    let heard = pcm(&built, 0);
+    assert_same(&voice[..16_000], &heard[..16_000]);
+    assert_same(&voice[16_000..], &heard[heard.len() - 16_000..]);
+}
+
+#[test]
 fn a_pause_of_the_sender_is_no_loss() {
     let (mut call, voice, mut packets) = ana(4_000);
     // Silence suppression: nothing is sent for a second, numbers go on, timestamps keep time.
