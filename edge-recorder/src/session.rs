@@ -17,6 +17,7 @@
 
 mod call;
 mod commands;
+mod digits;
 mod facts;
 mod offers;
 mod resume;
@@ -130,10 +131,7 @@ impl Recorder {
                 }
             }
             Event::Info { key, content_type, body } => {
-                if let Some(call) = self.calls.get(&key) {
-                    let session = call.session();
-                    tracing::debug!(%session, content_type, bytes = body.len(), "INFO not used");
-                }
+                self.told_by_info(key, &content_type, &body);
             }
             Event::Ended { key, reason } => self.ended(key, reason),
         }
@@ -341,8 +339,10 @@ impl Recorder {
 
     /// Why a new call cannot be taken now.
     fn unable(&self) -> Option<Unable> {
-        if self.parts.shutdown.is_draining() {
-            return Some(Unable::Draining);
+        match self.parts.shutdown.wish() {
+            Wish::GoOn => {}
+            Wish::Drain { .. } => return Some(Unable::Draining),
+            Wish::Now => return Some(Unable::Stopping),
         }
         if self.parts.policy.borrow().is_none() {
             return Some(Unable::NoTenantKey { tenant: self.settings.tenant.clone() });

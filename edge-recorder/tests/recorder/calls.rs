@@ -172,6 +172,37 @@ async fn hold_is_answered_on_the_same_ports_and_marked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_digit_told_by_info_is_marked_unless_the_recording_is_paused() {
+    let site = Site::new().await;
+    let recorder = site.start().await;
+    let mut events = site.events();
+    let mut src = Src::tcp(recorder.ready.sip).await;
+    assert_eq!(src.invite(Some(&src.metadata())).await.status, 200);
+    let session = events.session(&src.call_id).await;
+    let recording = session.first_recording();
+    let relay = "Content-Type: application/dtmf-relay\r\n";
+    assert_eq!(src.request("INFO", relay, "Signal=5\r\nDuration=160\r\n").await.status, 200);
+    let (ok, detail) = site.command(&mut events, CommandBody::Pause { recording }).await;
+    assert!(ok, "{detail}");
+    assert_eq!(src.request("INFO", relay, "Signal=6\r\n").await.status, 200);
+    let (ok, detail) = site.command(&mut events, CommandBody::Resume { recording }).await;
+    assert!(ok, "{detail}");
+    assert_eq!(src.request("INFO", "Content-Type: application/dtmf\r\n", "#").await.status, 200);
+    assert_eq!(src.bye().await.status, 200);
+    events.stored_end(session).await;
+    let digits: Vec<_> = events
+        .seen
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::Mark { mark: MarkKind::Dtmf, detail, .. } => detail.clone(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(digits, ["5", "#"]);
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_while_paused_is_written_nowhere() {
     let site = Site::new().await;
     let recorder = site.start().await;
