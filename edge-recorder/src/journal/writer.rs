@@ -254,12 +254,8 @@ impl Writer {
             catalog.release(self.snapshot, announced_through);
             if let Some(found) = catalog.free.iter().position(|free| free.bytes >= needed) {
                 let chosen = catalog.free.swap_remove(found);
-                let kept = self.shared.config.spare_files.min(catalog.free.len());
-                let surplus = catalog.free.split_off(kept);
                 drop(catalog);
-                for free in surplus {
-                    self.shared.disk.remove(&free.name)?;
-                }
+                self.give_back();
                 return Ok(chosen);
             }
             drop(catalog);
@@ -283,6 +279,21 @@ impl Writer {
         }
     }
 
+    /// Keeps a few of the files that may be written over: an outage needs many, and every start
+    /// leaves one behind.
+    fn give_back(&self) {
+        let surplus = {
+            let mut catalog = lock(&self.shared.catalog);
+            let kept = self.shared.config.spare_files.min(catalog.free.len());
+            catalog.free.split_off(kept)
+        };
+        for Free { name, .. } in surplus {
+            if let Err(error) = self.shared.disk.remove(&name) {
+                tracing::warn!(%error, name, "journal file not given back to the disk");
+            }
+        }
+    }
+
     /// Free space is what the disk has left and what lies in files that may be written over.
     fn look_at_free_space(&mut self) {
         if self.free_space_at.is_some_and(|at| at.elapsed() < FREE_SPACE_EVERY) {
@@ -290,11 +301,9 @@ impl Writer {
         }
         self.free_space_at = Some(Instant::now());
         let announced_through = lock(&self.shared.state).announced_through();
-        let spare: u64 = {
-            let mut catalog = lock(&self.shared.catalog);
-            catalog.release(self.snapshot, announced_through);
-            catalog.free.iter().map(|free| free.bytes).sum()
-        };
+        lock(&self.shared.catalog).release(self.snapshot, announced_through);
+        self.give_back();
+        let spare: u64 = lock(&self.shared.catalog).free.iter().map(|free| free.bytes).sum();
         match self.shared.disk.free_bytes() {
             Ok(free) => self.shared.free_bytes.store(free + spare, Ordering::Relaxed),
             Err(error) => tracing::warn!(%error, "free space of the journal's disk not known"),

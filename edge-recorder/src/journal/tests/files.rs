@@ -68,6 +68,37 @@ fn what_an_outage_needed_is_given_back() {
 }
 
 #[test]
+fn however_often_it_is_killed_and_started_the_journal_does_not_grow() {
+    let mut disk = TornDisk::default();
+    for _ in 0..30 {
+        let (journal, recovered) = open(&disk);
+        assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+        disk = disk.kill();
+        abandon(journal);
+    }
+    let files = journal_files(&disk).len();
+    assert!(files <= config().spare_files + 2, "{files} files");
+}
+
+#[test]
+fn a_start_gives_back_nothing_that_is_not_announced() {
+    let mut disk = TornDisk::default();
+    let (journal, _) = open(&disk);
+    start(&journal.handle(), &tag(1));
+    fill(&journal, 60);
+    let records = all(&journal).len();
+    disk = disk.kill();
+    abandon(journal);
+    for _ in 0..10 {
+        let (journal, recovered) = open(&disk);
+        assert_eq!(recovered.live.len(), 1);
+        assert!(all(&journal).len() >= records);
+        disk = disk.kill();
+        abandon(journal);
+    }
+}
+
+#[test]
 fn what_an_earlier_use_left_in_a_recycled_file_is_never_read() {
     let disk = TornDisk::default();
     let (journal, _) = open(&disk);
