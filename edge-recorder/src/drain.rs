@@ -46,10 +46,6 @@ impl Shutdown {
         *self.wish.borrow()
     }
 
-    pub fn is_draining(&self) -> bool {
-        self.wish() != Wish::GoOn
-    }
-
     /// Returns once somebody has asked for anything.
     pub async fn asked(&self) {
         // The sender lives as long as `self`.

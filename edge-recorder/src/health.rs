@@ -16,6 +16,8 @@ pub enum Unable {
     Starting,
     #[error("draining: no new calls, exits when the last one has ended")]
     Draining,
+    #[error("stopping at once: the next start goes on with the calls in progress")]
+    Stopping,
     /// Without the key nothing can be sealed, and nothing is written unsealed.
     #[error(
         "the public key of tenant {tenant} is not known: policy/snapshot.json in the object store must name it"

@@ -48,7 +48,7 @@ pub struct CallFlags {
     /// Leave `Require: siprec` out of the INVITE
     #[arg(long)]
     pub no_require: bool,
-    /// Name of the caller; `{n}` becomes the number of the call
+    /// Name of the caller; an n in braces becomes the number of the call
     #[arg(long, value_name = "NAME")]
     pub from_name: Option<String>,
     /// SIP or tel URI of the caller
