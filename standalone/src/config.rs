@@ -231,6 +231,48 @@ mod tests {
         assert!(settings.https.is_some());
     }
 
+    /// The keys of a table and of those in it, as `table.key`.
+    fn keys(prefix: &str, table: &toml::Table, out: &mut Vec<String>) {
+        for (key, value) in table {
+            match value {
+                toml::Value::Table(inner) => keys(&format!("{prefix}{key}."), inner, out),
+                _ => out.push(format!("{prefix}{key}")),
+            }
+        }
+    }
+
+    #[test]
+    fn the_reference_names_every_flag_variable_and_key() {
+        use clap::CommandFactory;
+
+        let reference = include_str!("../../docs/reference/config.md");
+        let command = crate::arguments::Arguments::command();
+        let run = command.find_subcommand("run").unwrap();
+        let mut names = Vec::new();
+        for flag in command.get_arguments().chain(run.get_arguments()) {
+            names.extend(flag.get_long().filter(|long| *long != "help").map(|l| format!("--{l}")));
+            names.extend(flag.get_env().map(|name| name.to_str().unwrap().to_owned()));
+        }
+        names.push(lambdas::telemetry::FILTER_VARIABLE.to_owned());
+
+        let mut recorder = RecorderConfig::new("/x");
+        recorder.sip.tls_listen = "127.0.0.1:5061".parse().ok();
+        recorder.sip.advertised_host = Some("sip.example.com".to_owned());
+        let (certificate, key) = (PathBuf::from("c.pem"), PathBuf::from("k.pem"));
+        let client_authorities = Some(PathBuf::from("ca.pem"));
+        recorder.sip.tls = Some(TlsConfig { certificate, key, client_authorities });
+        recorder.rtp.address = "192.0.2.10".parse().ok();
+        recorder.rtp.bind = recorder.rtp.address;
+        keys("", &toml::Table::try_from(&recorder).unwrap(), &mut names);
+        let example = include_str!("../linekeeper.example.toml").replace("#: ", "");
+        keys("", &toml::from_str(&example).unwrap(), &mut names);
+
+        assert!(names.len() > 50, "{names:?}");
+        for name in names {
+            assert!(reference.contains(&format!("`{name}`")), "{name} is not in the reference");
+        }
+    }
+
     #[test]
     fn a_key_that_nobody_knows_is_named() {
         for (text, named) in [
