@@ -62,6 +62,8 @@ fn hex(bytes: &[u8]) -> String {
     params(("id" = RecordingId, Path)),
     responses(
         (status = 200, description = "The recorder did it", body = CommandOutcome),
+        (status = 401, description = "Not signed in", body = ErrorBody),
+        (status = 403, description = "Not permitted", body = ErrorBody),
         (status = 404, description = "There is no such recording", body = ErrorBody),
         (status = 409, description = "It is over, or the recorder could not", body = ErrorBody),
         (status = 504, description = "The recorder did not answer", body = ErrorBody),
@@ -80,6 +82,8 @@ pub async fn pause(
     params(("id" = RecordingId, Path)),
     responses(
         (status = 200, description = "The recorder did it", body = CommandOutcome),
+        (status = 401, description = "Not signed in", body = ErrorBody),
+        (status = 403, description = "Not permitted", body = ErrorBody),
         (status = 404, description = "There is no such recording", body = ErrorBody),
         (status = 409, description = "It is over, or the recorder could not", body = ErrorBody),
         (status = 504, description = "The recorder did not answer", body = ErrorBody),
@@ -98,6 +102,8 @@ pub async fn resume(
     params(("id" = RecordingId, Path)),
     responses(
         (status = 200, description = "The recorder did it", body = CommandOutcome),
+        (status = 401, description = "Not signed in", body = ErrorBody),
+        (status = 403, description = "Not permitted", body = ErrorBody),
         (status = 404, description = "There is no such recording", body = ErrorBody),
         (status = 409, description = "It is over, or the recorder could not", body = ErrorBody),
         (status = 504, description = "The recorder did not answer", body = ErrorBody),

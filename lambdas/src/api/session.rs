@@ -23,7 +23,9 @@ const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 #[utoipa::path(post, path = "/v1/session", tag = "session", request_body = SignIn, security(()),
     responses(
         (status = 200, description = "Signed in", body = SignedIn),
+        (status = 400, description = "The body is not what this path takes", body = ErrorBody),
         (status = 401, description = "Login or password is wrong", body = ErrorBody),
+        (status = 415, description = "The body is not JSON", body = ErrorBody),
         (status = 429, description = "Too many failed attempts; see Retry-After", body = ErrorBody),
     ))]
 pub async fn sign_in(
@@ -94,6 +96,7 @@ pub async fn sign_out(
         (status = 400, description = "The new password is not good enough", body = ErrorBody),
         (status = 401, description = "Not signed in", body = ErrorBody),
         (status = 403, description = "The current password is wrong", body = ErrorBody),
+        (status = 415, description = "The body is not JSON", body = ErrorBody),
         (status = 429, description = "Too many failed attempts; see Retry-After", body = ErrorBody),
     ))]
 pub async fn change_password(
