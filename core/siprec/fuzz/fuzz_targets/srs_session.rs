@@ -78,7 +78,11 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
                 srs.handle_timeout(now);
             }
             Step::HangUp => keys.iter().for_each(|key| srs.hang_up(now, *key)),
-            Step::Probe => keys.iter().for_each(|key| srs.probe(now, *key)),
+            Step::Probe => keys.iter().for_each(|key| {
+                if !srs.probe(now, *key) {
+                    srs.give_up(*key);
+                }
+            }),
             Step::Restart => {
                 let states: Vec<_> = keys.iter().filter_map(|key| srs.dialog_state(*key)).collect();
                 srs = Srs::new(SrsConfig::default(), [2; 32]);
