@@ -341,7 +341,8 @@ fn judge(
         (Err(PacketError::Padding { .. }), Half::Rtp) => None,
         _ => return Err("not_rtp"),
     };
-    if !latch.accepts_rtp(datagram.source, arrival_boot_ns) {
+    let ssrc = header.as_ref().map(|header| header.ssrc);
+    if !latch.accepts_rtp(datagram.source, ssrc, arrival_boot_ns) {
         return Err("source");
     }
     if let Some(header) = header {
@@ -534,7 +535,10 @@ mod tests {
             paused: false,
         });
         caller.send_to(&rtp_packet(1), target).unwrap();
-        stranger.send_to(&rtp_packet(2), target).unwrap();
+        let mut strange = rtp_packet(2);
+        // A sender of its own.
+        strange[11] = 8;
+        stranger.send_to(&strange, target).unwrap();
         caller.send_to(b"not rtp at all", target).unwrap();
         drop(capture);
         let (packets, _) = rest(inbox);
