@@ -68,7 +68,17 @@ impl Product {
     }
 
     pub fn start_on(data: DataDir, sip: &str, extra: &[&str]) -> Self {
+        Self::launch(Command::new(linekeeper()), data, sip, extra)
+    }
+
+    /// With everything logged that can be.
+    pub fn start_traced() -> Self {
         let mut command = Command::new(linekeeper());
+        command.env("LINEKEEPER_LOG", "trace");
+        Self::launch(command, DataDir::new(), "127.0.0.1:0", &[])
+    }
+
+    fn launch(mut command: Command, data: DataDir, sip: &str, extra: &[&str]) -> Self {
         command.args(["run", "--json", "--sip", sip, "--http", "127.0.0.1:0"]);
         command.args(["--admin", "127.0.0.1:0", "--rtp-address", "127.0.0.1"]).args(extra);
         command.arg("--data-dir").arg(data.path());
@@ -178,10 +188,15 @@ impl Product {
 
     /// The WAV file of a recording, as `linekeeper export` writes it.
     pub fn export_wav(&self, id: &str) -> crate::audio::Wav {
-        let out = self.data.path().join(format!("{id}.wav"));
-        let output = self.command(&["export", id, "--format", "wav", "--out", path(&out)]);
+        crate::audio::Wav::read(&self.export(id, "wav"))
+    }
+
+    /// A recording in another format, as `linekeeper export` writes it.
+    pub fn export(&self, id: &str, format: &str) -> Vec<u8> {
+        let out = self.data.path().join(format!("{id}.{format}"));
+        let output = self.command(&["export", id, "--format", format, "--out", path(&out)]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        crate::audio::Wav::read(&out)
+        fs::read(out).expect("the export was written")
     }
 
     /// A command of the binary on this data directory.

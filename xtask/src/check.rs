@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -12,7 +13,9 @@ use crate::{setup, wasm};
 pub fn check(root: &Path) -> Result<()> {
     setup::for_build()?;
     run(cargo(root).args(["fmt", "--all", "--check"]))?;
+    links(root)?;
     module_edges(root)?;
+    who_depends_on_whom(root)?;
     no_aws_in_standalone(root)?;
     licences(root)?;
     run(cargo(root).args(["clippy", "--locked", "--workspace"]).args([
@@ -58,14 +61,9 @@ fn module_edges(root: &Path) -> Result<()> {
         };
         seen.insert(module);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        for (number, line) in text.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            for name in forbidden {
-                let names_it = [format!("crate::{name}"), format!("super::{name}::")];
-                if names_it.iter().any(|path| code.contains(path.as_str())) {
-                    broken.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
-                }
-            }
+        let named = modules_named(&text);
+        for name in forbidden.iter().filter(|name| named.contains(**name)) {
+            broken.push(format!("{} names {name}", path.display()));
         }
     }
     // A renamed module must not turn the check off.
@@ -76,6 +74,132 @@ fn module_edges(root: &Path) -> Result<()> {
     }
     if !broken.is_empty() {
         bail!("halves of edge-recorder that may meet only at the journal:\n{}", broken.join("\n"));
+    }
+    Ok(())
+}
+
+/// The modules of its own crate that a file names: `crate::a`, `super::a`, `crate::{a, b::c}`.
+fn modules_named(text: &str) -> BTreeSet<String> {
+    let code: String = text
+        .lines()
+        .flat_map(|line| line.split("//").next().unwrap_or_default().chars())
+        .filter(|c| !c.is_whitespace())
+        .collect();
+    let mut named = BTreeSet::new();
+    for root in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(root) {
+            let rest = &code[at + root.len()..];
+            match rest.strip_prefix('{') {
+                Some(group) => named.extend(heads_of_group(group)),
+                None => named.extend(head_of_path(rest)),
+            }
+        }
+    }
+    named
+}
+
+/// The first segment of each path of `a::b,c::{d,e},f}`, up to the brace that closes it.
+fn heads_of_group(group: &str) -> Vec<String> {
+    let mut heads = Vec::new();
+    let mut depth = 0;
+    let mut begins = true;
+    for (at, c) in group.char_indices() {
+        if begins {
+            heads.extend(head_of_path(&group[at..]));
+        }
+        begins = c == ',' && depth == 0;
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn head_of_path(path: &str) -> Option<String> {
+    let head: String = path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!head.is_empty()).then_some(head)
+}
+
+/// Which of the workspace's crates each crate may use (`ARCHITECTURE.md`).
+const MAY_USE: [(&str, &[&str]); 11] = [
+    ("model", &[]),
+    ("siprec", &[]),
+    ("segment", &["model"]),
+    ("caller", &["siprec"]),
+    ("media", &["model", "segment", "siprec"]),
+    ("storage-ports", &["model"]),
+    ("storage-embedded", &["model", "storage-ports"]),
+    ("edge-recorder", &["model", "segment", "siprec", "storage-ports"]),
+    ("lambdas", &["media", "model", "segment", "storage-ports"]),
+    ("frontend", &["model"]),
+    (
+        "standalone",
+        &[
+            "caller",
+            "edge-recorder",
+            "lambdas",
+            "media",
+            "model",
+            "segment",
+            "storage-embedded",
+            "storage-ports",
+        ],
+    ),
+];
+
+/// Crates that must stay usable without an async runtime.
+const WITHOUT_RUNTIME: [&str; 4] = ["model", "siprec", "segment", "media"];
+
+fn who_depends_on_whom(root: &Path) -> Result<()> {
+    let metadata = output(
+        cargo(root).args(["metadata", "--locked", "--no-deps"]).args(["--format-version", "1"]),
+    )?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cargo metadata")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let ours: BTreeSet<&str> =
+        packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut broken = Vec::new();
+    for (name, may_use) in MAY_USE {
+        let package =
+            packages.iter().find(|package| package["name"] == name).with_context(|| {
+                format!("no crate {name}: the check of dependencies needs changing")
+            })?;
+        // `kind` is null for what the crate itself uses, not its tests.
+        let uses = package["dependencies"].as_array().into_iter().flatten();
+        for used in uses.filter(|used| used["kind"].is_null()) {
+            let used = used["name"].as_str().unwrap_or_default();
+            let runtime = used == "tokio" && WITHOUT_RUNTIME.contains(&name);
+            if runtime || (ours.contains(used) && !may_use.contains(&used)) {
+                broken.push(format!("{name} uses {used}"));
+            }
+        }
+    }
+    if !broken.is_empty() {
+        bail!("crates that ARCHITECTURE.md keeps apart:\n{}", broken.join("\n"));
+    }
+    Ok(())
+}
+
+/// Every link from one page to another, or to a file, leads somewhere.
+fn links(root: &Path) -> Result<()> {
+    let pages = output(Command::new("git").current_dir(root).args(["ls-files", "*.md"]))?;
+    let mut broken = Vec::new();
+    for page in pages.lines() {
+        let path = root.join(page);
+        let text = fs::read_to_string(&path).with_context(|| page.to_owned())?;
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            let elsewhere = file.is_empty() || file.contains("://");
+            if !elsewhere && !path.with_file_name(file).exists() {
+                broken.push(format!("{page}: {target}"));
+            }
+        }
+    }
+    if !broken.is_empty() {
+        bail!("links that lead nowhere:\n{}", broken.join("\n"));
     }
     Ok(())
 }
@@ -185,4 +309,14 @@ fn a_choice_needs_one_allowed_licence_and_a_sum_needs_all() {
     for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(X OR Y) AND MIT"] {
         assert!(!is_allowed(bad, &allowed), "{bad}");
     }
+}
+
+#[test]
+fn a_module_is_seen_however_it_is_named() {
+    let named = modules_named(
+        "use crate::upload::Cut; // crate::capture\nuse crate::{\n    announce,\n    \
+         journal::{reader, session},\n};\nfn f() { super::health::ok() }",
+    );
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    assert_eq!(named, ["announce", "health", "journal", "upload"]);
 }
