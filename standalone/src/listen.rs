@@ -1,5 +1,7 @@
 //! Listeners of the API and the site: plain HTTP, and HTTPS with TLS ending here.
 
+mod limited;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use lambdas::api::Arrival;
+use limited::{Answering, Limited, Limits};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,20 +52,18 @@ pub async fn serve_http(
 ) {
     let way = if behind_proxy { Way::Proxy } else { Way::Plain };
     let router = router.layer(from_fn(move |request, next| arrive(request, next, way)));
-    serve(listener, router, stop).await;
+    serve(Limited::new(listener, Limits::default()), router, stop).await;
 }
 
 /// Serves HTTPS until `stop` is true.
 pub async fn serve_https(listener: TlsListener, router: Router, stop: watch::Receiver<bool>) {
     let router = router.layer(from_fn(|request, next| arrive(request, next, Way::Tls)));
-    serve(listener, router, stop).await;
+    serve(Limited::new(listener, Limits::default()), router, stop).await;
 }
 
-async fn serve<L>(listener: L, router: Router, stop: watch::Receiver<bool>)
+async fn serve<L>(listener: Limited<L>, router: Router, stop: watch::Receiver<bool>)
 where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+    L: Listener<Addr = SocketAddr>,
 {
     let service = router.into_make_service_with_connect_info::<Peer>();
     let until = |mut stop: watch::Receiver<bool>| async move {
@@ -92,7 +93,8 @@ enum Way {
 /// Tells the API how the request came.
 async fn arrive(mut request: Request, next: Next, way: Way) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
-    let peer = peer.and_then(|ConnectInfo(Peer(peer))| *peer);
+    let (peer, _answering) =
+        peer.map(|ConnectInfo(peer)| (peer.address, peer.answering.begin())).unzip();
     let headers = request.headers();
     let arrival = match way {
         Way::Plain => Arrival { https: false, peer },
@@ -119,18 +121,16 @@ fn last<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Copy)]
-struct Peer(Option<IpAddr>);
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(Some(stream.remote_addr().ip().to_canonical()))
-    }
+#[derive(Clone)]
+struct Peer {
+    address: IpAddr,
+    answering: Answering,
 }
 
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self(Some(stream.remote_addr().ip().to_canonical()))
+impl<L: Listener<Addr = SocketAddr>> Connected<IncomingStream<'_, Limited<L>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited<L>>) -> Self {
+        let address = stream.remote_addr().ip().to_canonical();
+        Self { address, answering: stream.io().answering() }
     }
 }
 
@@ -217,7 +217,75 @@ impl Listener for TlsListener {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    const QUICK: Limits = Limits {
+        places: 2,
+        idle: Duration::from_secs(60),
+        idle_when_full: Duration::from_millis(200),
+    };
+
+    /// Serves one path that takes its time, with so few places that they run out.
+    async fn served(limits: Limits) -> (SocketAddr, watch::Sender<bool>) {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), "--http").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let slow = || async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            "done"
+        };
+        let router = Router::new().route("/slow", get(slow)).route("/", get(|| async { "done" }));
+        let router = router.layer(from_fn(|request, next| arrive(request, next, Way::Plain)));
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(serve(Limited::new(listener, limits), router, stopped));
+        (address, stop)
+    }
+
+    async fn ask(stream: &mut TcpStream, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"done") {
+            let read = stream.read_buf(&mut answer);
+            let read = tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
+            assert_ne!(read, 0, "cut off after {:?}", String::from_utf8_lossy(&answer));
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_that_do_nothing_give_their_places_to_those_who_wait() {
+        let (address, _stop) = served(QUICK).await;
+        let mut kept_alive = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut kept_alive, "/").await.starts_with("HTTP/1.1 200"));
+        // Half a header, and more of it now and then.
+        let (mut trickle, mut feed) = TcpStream::connect(address).await.unwrap().into_split();
+        let feeding = tokio::spawn(async move {
+            while feed.write_all(b"G").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut waiting, "/").await.starts_with("HTTP/1.1 200"));
+        let mut next = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut next, "/").await.starts_with("HTTP/1.1 200"));
+        // Both were closed, and neither was answered to the end of a request.
+        let mut rest = Vec::new();
+        assert_eq!(kept_alive.read_to_end(&mut rest).await.unwrap_or(0), 0);
+        let _ = trickle.read_to_end(&mut rest).await;
+        assert!(!String::from_utf8_lossy(&rest).contains("200"));
+        feeding.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_being_answered_is_not_idle() {
+        let (address, _stop) = served(Limits { places: 1, ..QUICK }).await;
+        let mut only = TcpStream::connect(address).await.unwrap();
+        let _waiting = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut only, "/slow").await.starts_with("HTTP/1.1 200"));
+    }
 
     #[test]
     fn only_the_last_proxy_is_believed() {
