@@ -123,6 +123,8 @@ impl Recorder {
             Event::Media { key, streams } => self.media(key, streams),
             Event::Metadata { key, document, content_type, view } => {
                 self.metadata(key, document, content_type, view);
+                // After the dialog, which was saved before its metadata was known here.
+                self.save_dialog(srs, key);
             }
             Event::Changed { key } => self.save_dialog(srs, key),
             Event::Established { key } => {
@@ -133,6 +135,7 @@ impl Recorder {
             Event::Info { key, content_type, body } => {
                 self.told_by_info(key, &content_type, &body);
             }
+            Event::ProbeUnanswered { key } => self.probe_unanswered(now, srs, key),
             Event::Ended { key, reason } => self.ended(key, reason),
         }
     }
@@ -188,6 +191,8 @@ impl Recorder {
                 Change::Began(recording) => Some(*recording),
                 Change::Ended(_) => None,
             })
+            // A crash may have kept us from saving that it began, but not from beginning it.
+            .filter(|recording| !call.began_boot_ns.contains_key(recording))
             .collect();
         let mut written = Ok(());
         for recording in began {
@@ -204,12 +209,15 @@ impl Recorder {
         }
         for change in changes {
             if let Change::Ended(recording) = change {
+                call.story.paused.remove(&recording);
                 self.unwritten.push_back(call.end_record(at, recording, "bye", false));
                 tracing::info!(%session, %recording, "recording ended");
             }
         }
         self.journaled(session, "metadata", written);
         self.write_ends();
+        // A stream may belong to another recording now.
+        self.apply_pause(key);
     }
 
     /// Writes down what a restart needs. Called before what follows from the change is sent.
@@ -284,13 +292,18 @@ impl Recorder {
 
     fn write_end(&mut self, ending: Ending) {
         let Ending { call, at, reason } = ending;
+        self.end_all(call, at, reason);
+        self.write_ends();
+    }
+
+    /// Makes the ends of a session's recordings, for [`Self::write_ends`].
+    fn end_all(&mut self, mut call: Call, at: Moment, reason: &str) {
         // The first recording last, because its end ends the session.
         let first = call.session().first_recording();
-        for recording in call.recordings().into_iter().filter(|recording| *recording != first) {
+        for recording in call.unended().into_iter().filter(|recording| *recording != first) {
             self.unwritten.push_back(call.end_record(at, recording, reason, false));
         }
         self.unwritten.push_back(call.end_record(at, first, reason, true));
-        self.write_ends();
     }
 
     fn write_ends(&mut self) {
@@ -352,17 +365,29 @@ impl Recorder {
 
     fn probe_silent_calls(&mut self, now: Instant, srs: &mut Srs) {
         for call in self.calls.values_mut() {
-            let on_hold = call.story.held.len() >= call.story.streams.len();
-            let paused = !call.story.paused.is_empty();
-            if !on_hold && !paused && now.saturating_duration_since(call.last_heard) >= PROBE_AFTER
-            {
+            let silent = now.saturating_duration_since(call.last_heard) >= PROBE_AFTER;
+            if silent && call.expects_audio() {
                 tracing::warn!(session = %call.session(), "no audio, asking whether it still exists");
                 call.last_heard = now;
+                call.probed_at = now;
                 if !srs.probe(now, call.key) {
                     tracing::warn!(session = %call.session(), "its connection is gone, too: closed");
-                    srs.give_up(call.key);
+                    srs.give_up(now, call.key);
                 }
             }
+        }
+    }
+
+    /// An SRC that does not know OPTIONS in a dialog may leave them unanswered: as long as it can
+    /// be heard, or needs not be, its call goes on.
+    fn probe_unanswered(&mut self, now: Instant, srs: &mut Srs, key: SessionKey) {
+        let Some(call) = self.calls.get(&key) else { return };
+        let session = call.session();
+        if call.last_heard > call.probed_at || !call.expects_audio() {
+            tracing::info!(%session, "does not answer OPTIONS, goes on");
+        } else {
+            tracing::warn!(%session, "neither heard nor answering: closed");
+            srs.give_up(now, key);
         }
     }
 

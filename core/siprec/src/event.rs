@@ -83,6 +83,9 @@ pub enum Event {
     Established { key: SessionKey },
     /// An INFO or MESSAGE with a body that is not metadata, or an INFO package without one.
     Info { key: SessionKey, content_type: String, body: Vec<u8> },
+    /// Nobody answered a [`crate::Srs::probe`]. The session goes on; the shell, which knows
+    /// whether audio still comes, ends it with [`crate::Srs::give_up`] if not.
+    ProbeUnanswered { key: SessionKey },
     /// The session is over and its key is no longer valid.
     Ended { key: SessionKey, reason: EndReason },
 }
@@ -98,9 +101,10 @@ pub enum EndReason {
     NoAck,
     /// The shell called [`crate::Srs::hang_up`].
     HungUp,
-    /// The session timer ran out (RFC 4028 §10), or a probe was not answered.
+    /// The session timer ran out (RFC 4028 §10).
     Timeout,
-    /// The SRC answered one of our requests with 481: it does not know the dialog any more.
+    /// The SRC answered one of our requests with 481: it does not know the dialog any more. Or
+    /// the shell called [`crate::Srs::give_up`].
     Gone,
     /// We refused the INVITE.
     Refused,

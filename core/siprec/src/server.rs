@@ -214,15 +214,18 @@ impl Srs {
 
     /// Asks the SRC whether the session still exists, with an OPTIONS in the dialog.
     ///
-    /// For when no packet has come for a long time. No answer, or 481, ends the session. False
-    /// when there is no way to ask: the SRC's connection is gone, and it has not made another.
+    /// For when no packet has come for a long time. 481 ends the session; no answer is reported
+    /// as [`Event::ProbeUnanswered`]. False when there is no way to ask: the SRC's connection is
+    /// gone, and it has not made another.
     pub fn probe(&mut self, now: Instant, key: SessionKey) -> bool {
         self.send_own_request(now, key, Purpose::Probe)
     }
 
-    /// Ends a session whose SRC neither sends nor can be asked.
-    pub fn give_up(&mut self, key: SessionKey) {
+    /// Ends a session whose SRC neither sends nor answers, with a BYE if there is a way to send
+    /// one (RFC 3261 §12.2.1.2).
+    pub fn give_up(&mut self, now: Instant, key: SessionKey) {
         if self.sessions.get(&key).is_some_and(|session| session.is_live()) {
+            self.say_bye(now, key);
             self.end(key, EndReason::Gone);
         }
     }
@@ -246,6 +249,11 @@ impl Srs {
     /// The streams of a session as last negotiated, in order of m-lines.
     pub fn streams(&self, key: SessionKey) -> Option<&[NegotiatedStream]> {
         self.sessions.get(&key).map(|session| session.state.streams.as_slice())
+    }
+
+    /// Where the SRC's signaling comes from.
+    pub fn peer(&self, key: SessionKey) -> Option<SocketAddr> {
+        self.sessions.get(&key).map(|session| session.state.dialog.peer)
     }
 
     /// Takes up a dialog of an earlier process. Emits no event.

@@ -111,6 +111,17 @@ fn a_state_survives_being_written_and_read() {
 }
 
 #[test]
+fn where_the_src_is_is_known_until_its_session_ends_and_after_a_restart() {
+    let mut pair = Pair::udp();
+    pair.establish();
+    assert_eq!(pair.srs.peer(pair.key()), Some(pair.peer));
+    let key = pair.restart();
+    assert_eq!(pair.srs.peer(key), Some(pair.peer));
+    pair.srs.hang_up(pair.now, key);
+    assert_eq!(pair.srs.peer(key), None);
+}
+
+#[test]
 fn a_call_that_is_not_answered_has_no_state() {
     let mut pair = Pair::udp();
     pair.answers = false;
@@ -144,7 +155,7 @@ fn who_cannot_be_asked_after_a_restart_can_be_given_up() {
     pair.disconnect();
     assert!(!pair.srs.probe(pair.now, key), "nothing connects us with the SRC");
     assert_eq!(pair.ended(), None);
-    pair.srs.give_up(key);
+    pair.srs.give_up(pair.now, key);
     pair.drain();
     assert_eq!(pair.ended(), Some(EndReason::Gone));
 }

@@ -123,12 +123,8 @@ fn an_info_reaches_the_shell() {
 
 #[test]
 fn a_probe_ends_a_call_that_the_src_does_not_know() {
-    for (answer, ended) in [
-        (Some("481 Gone"), Some(EndReason::Gone)),
-        (Some("405 No"), None),
-        (Some("200 OK"), None),
-        (None, Some(EndReason::Timeout)),
-    ] {
+    for (answer, ended) in [("481 Gone", Some(EndReason::Gone)), ("405 No", None), ("200 OK", None)]
+    {
         let mut pair = Pair::udp();
         pair.establish();
         let key = pair.key();
@@ -136,12 +132,36 @@ fn a_probe_ends_a_call_that_the_src_does_not_know() {
         pair.drain();
         let probe = pair.one();
         assert!(probe.is_request("OPTIONS"), "{}", probe.text);
-        if let Some(answer) = answer {
-            let line_end = probe.text.find("\r\n").expect("a line");
-            pair.send(format!("SIP/2.0 {answer}{}", &probe.text[line_end..]));
-        }
+        let line_end = probe.text.find("\r\n").expect("a line");
+        pair.send(format!("SIP/2.0 {answer}{}", &probe.text[line_end..]));
         pair.advance(Duration::from_secs(33));
         assert_eq!(pair.ended(), ended, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_probe_that_nobody_answers_is_reported_and_ends_no_call_by_itself() {
+    for timed_out_at_a_proxy in [false, true] {
+        let mut pair = Pair::udp();
+        pair.establish();
+        let key = pair.key();
+        assert!(pair.srs.probe(pair.now, key));
+        pair.drain();
+        let probe = pair.one();
+        if timed_out_at_a_proxy {
+            let line_end = probe.text.find("\r\n").expect("a line");
+            pair.send(format!("SIP/2.0 408 Request Timeout{}", &probe.text[line_end..]));
+        }
+        pair.advance(Duration::from_secs(33));
+        let unanswered = |event: &&Event| matches!(event, Event::ProbeUnanswered { .. });
+        assert_eq!(pair.events.iter().filter(unanswered).count(), 1);
+        assert_eq!(pair.ended(), None);
+        pair.all();
+        pair.srs.give_up(pair.now, key);
+        pair.drain();
+        assert_eq!(pair.ended(), Some(EndReason::Gone));
+        let bye = pair.one();
+        assert!(bye.is_request("BYE"), "{}", bye.text);
     }
 }
 

@@ -63,10 +63,12 @@ pub struct Call {
     pub tag: SessionTag,
     pub story: Story,
     pub negotiated: Vec<NegotiatedStream>,
-    /// When each recording began, on the boot clock of this boot; before it, when the machine
-    /// was started anew during the call.
+    /// When each recording that has not ended began, on the boot clock of this boot; before it,
+    /// when the machine was started anew during the call.
     pub began_boot_ns: BTreeMap<RecordingId, i64>,
     pub last_heard: Instant,
+    /// When the SRC was last asked whether the call still exists.
+    pub probed_at: Instant,
     sealer: Sealer,
 }
 
@@ -79,6 +81,7 @@ impl Call {
             negotiated: Vec::new(),
             began_boot_ns: BTreeMap::new(),
             last_heard: Instant::now(),
+            probed_at: Instant::now(),
             sealer,
         }
     }
@@ -95,6 +98,18 @@ impl Call {
     pub fn recordings(&self) -> Vec<RecordingId> {
         let first = self.tag.session.first_recording();
         std::iter::once(first).chain(self.story.communications.further()).collect()
+    }
+
+    /// Recordings whose end is to be written: also those that the journal has and the story does
+    /// not, because a crash came between the two.
+    pub fn unended(&self) -> BTreeSet<RecordingId> {
+        self.recordings().into_iter().chain(self.began_boot_ns.keys().copied()).collect()
+    }
+
+    /// Whether silence means that something is wrong: neither hold nor a pause explains it.
+    pub fn expects_audio(&self) -> bool {
+        let on_hold = self.story.held.len() >= self.story.streams.len();
+        !on_hold && self.story.paused.is_empty()
     }
 
     /// A recording begins, or goes on in this process. Told to the cloud when `event` is.
@@ -126,7 +141,7 @@ impl Call {
 
     /// The end of one recording, as a record that can be written later if the journal is full.
     pub fn end_record(
-        &self,
+        &mut self,
         at: Moment,
         recording: RecordingId,
         reason: &str,
@@ -145,6 +160,7 @@ impl Call {
             duration_ms: self.duration_ms(recording, at),
             flags: self.story.flags.clone(),
         };
+        self.began_boot_ns.remove(&recording);
         let record = AppendRecord::Ended {
             body: SessionRecord::ended(Position(0), &body).bytes,
             event: Some(event),

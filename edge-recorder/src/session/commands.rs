@@ -58,7 +58,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Tells capture which streams to leave out. Also after streams were added.
+    /// Tells capture which streams to leave out. Also after streams were added, or told to belong
+    /// to another recording.
     pub(super) fn apply_pause(&mut self, key: SessionKey) {
         let Some(call) = self.calls.get(&key) else { return };
         let session = call.session();
@@ -78,8 +79,10 @@ impl Recorder {
         } else {
             let end = call.end_record(Moment::now(), recording, "stopped", false);
             call.story.communications.end(recording);
+            call.story.paused.remove(&recording);
             self.unwritten.push_back(end);
             self.write_ends();
+            self.apply_pause(key);
             self.save_dialog(srs, key);
         }
         Ok(())

@@ -27,6 +27,9 @@ pub struct Communications {
 struct Further {
     recording: RecordingId,
     over: bool,
+    /// Counts up in the order in which they began.
+    #[serde(default)]
+    number: u64,
 }
 
 /// What a metadata document changed.
@@ -36,7 +39,8 @@ pub enum Change {
     Ended(RecordingId),
 }
 
-/// An SRC cannot make us keep more recordings in one session than this.
+/// An SRC cannot make us keep more recordings in one session at a time than this, nor remember
+/// more that are over.
 const MAX_FURTHER: usize = 256;
 
 impl Communications {
@@ -65,12 +69,17 @@ impl Communications {
                 continue;
             }
             if active.contains(&first) || stopped(first) {
-                if self.further.len() < MAX_FURTHER {
-                    let recording = session.further_recording(id);
-                    let further = Further { recording, over: false };
-                    self.further.insert((*id).to_owned(), further);
-                    changes.push(Change::Began(recording));
+                if self.further().count() >= MAX_FURTHER {
+                    tracing::warn!(%session, "too many calls at a time in one session");
+                    continue;
                 }
+                self.forget_oldest_over(&active);
+                let newest = self.further.values().map(|further| further.number).max();
+                let number = newest.map_or(0, |newest| newest.saturating_add(1));
+                let recording = session.further_recording(id);
+                let further = Further { recording, over: false, number };
+                self.further.insert((*id).to_owned(), further);
+                changes.push(Change::Began(recording));
             } else {
                 self.first = Some((*id).to_owned());
             }
@@ -82,6 +91,22 @@ impl Communications {
             }
         }
         changes
+    }
+
+    /// Makes room for one more. What the SRC still tells of is remembered, or it would begin again.
+    fn forget_oldest_over(&mut self, active: &[&str]) {
+        if self.further.len() < MAX_FURTHER {
+            return;
+        }
+        let oldest = self
+            .further
+            .iter()
+            .filter(|(id, further)| further.over && !active.contains(&id.as_str()))
+            .min_by_key(|(_, further)| further.number)
+            .map(|(id, _)| id.clone());
+        if let Some(id) = oldest {
+            self.further.remove(&id);
+        }
     }
 
     /// Further recordings that have not ended.
@@ -311,6 +336,37 @@ mod tests {
         view.sessions[1].stop = time;
         assert_eq!(all.update(session(), &view), [Change::Ended(second)]);
         assert_eq!(all.further().count(), 0);
+    }
+
+    #[test]
+    fn a_turret_makes_a_recording_of_each_call_for_as_many_days_as_it_likes() {
+        let time = Some(MetadataTime::read("2026-11-22T14:00:00Z"));
+        let mut all = Communications::default();
+        all.update(session(), &snapshot(&[("1", "a", "ana")]));
+        for number in 0..3 * MAX_FURTHER {
+            let id = format!("cs-{number}");
+            let recording = session().further_recording(&id);
+            let mut view = snapshot(&[("1", "a", "ana"), ("2", &id, "bob")]);
+            assert_eq!(all.update(session(), &view), [Change::Began(recording)], "{id}");
+            view.sessions[1].stop = time.clone();
+            assert_eq!(all.update(session(), &view), [Change::Ended(recording)], "{id}");
+        }
+        assert_eq!(all.further.len(), MAX_FURTHER, "memory does not grow for ever");
+    }
+
+    #[test]
+    fn more_calls_at_a_time_than_a_session_may_have_make_no_recordings() {
+        let ids: Vec<String> = (0..MAX_FURTHER + 2).map(|number| number.to_string()).collect();
+        let streams: Vec<_> = ids.iter().map(|id| (id.as_str(), id.as_str(), "ana")).collect();
+        let view = snapshot(&streams);
+        let mut all = Communications::default();
+        assert_eq!(all.update(session(), &view).len(), MAX_FURTHER);
+        // One that a command ended does not begin again, and makes room for another.
+        let stopped = all.further().next().unwrap();
+        all.end(stopped);
+        let late = session().further_recording(&ids[MAX_FURTHER + 1]);
+        assert_eq!(all.update(session(), &view), [Change::Began(late)]);
+        assert!(all.further().all(|recording| recording != stopped));
     }
 
     #[test]

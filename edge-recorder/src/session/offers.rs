@@ -153,7 +153,7 @@ impl Recorder {
         key: SessionKey,
         offer: &[OfferedStream],
     ) {
-        let Some(mut call) = self.calls.remove(&key) else {
+        let Some((peer, mut call)) = srs.peer(key).zip(self.calls.remove(&key)) else {
             srs.refuse(now, key, Refusal::NotAcceptable);
             return;
         };
@@ -167,9 +167,6 @@ impl Recorder {
             tracing::error!(session = %call.session(), error = %error, "no RTP ports for a stream");
             BTreeMap::new()
         });
-        // Where the SRC is, as far as we know: its media of before.
-        let peer = call.negotiated.iter().find_map(|stream| stream.remote);
-        let peer = peer.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let media = self.open_streams(&mut call, offer, peer, pairs);
         self.calls.insert(key, call);
         srs.accept(now, key, &media);

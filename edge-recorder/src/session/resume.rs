@@ -59,9 +59,9 @@ impl Recorder {
         story.flags.insert(flag::INTERRUPTED.to_owned());
         let key = dialog.map(|dialog| srs.restore(now, dialog));
         // Without a dialog there is no session in `srs`; the call is only ended.
-        let mut call =
-            Call::new(key.unwrap_or(siprec::SessionKey(u64::MAX)), tag.clone(), sealer, story);
+        let mut call = Call::new(key.unwrap_or(siprec::SessionKey(u64::MAX)), tag, sealer, story);
         call.last_heard = now;
+        call.probed_at = now;
         let ago_ns = |wall| i128::from(at.wall().ms_since(wall)) * 1_000_000;
         for (recording, began) in &live.recordings {
             // By the wall clock, because the machine may have been started anew.
@@ -70,32 +70,17 @@ impl Recorder {
             call.began_boot_ns.insert(*recording, began);
         }
         if !resumable {
-            for recording in live.recordings.keys().filter(|id| **id != tag.recording) {
-                self.unwritten.push_back(call.end_record(at, *recording, "interrupted", false));
-            }
-            self.unwritten.push_back(call.end_record(at, tag.recording, "interrupted", true));
+            self.end_all(call, at, "interrupted");
             return Ok(false);
         }
 
-        for recording in live.recordings.keys() {
-            // Its start was announced by the process before; a second one would move it.
-            call.started(&self.parts.journal, at, *recording, true, None)?;
-        }
-        let record = AppendRecord::Key { body: sealed_key.to_bytes() };
-        self.parts.journal.append(&tag, at, record)?;
-        for (moment, begins) in [(at_wall(at, live.last_wall), true), (at, false)] {
-            for recording in live.recordings.keys() {
-                let mark = SealedMark {
-                    kind: MarkKind::Gap,
-                    label: None,
-                    begins,
-                    detail: Some("recorder restarted".to_owned()),
-                };
-                call.mark(&self.parts.journal, moment, *recording, mark)?;
-            }
-        }
         call.negotiated = srs.streams(call.key).map(<[_]>::to_vec).unwrap_or_default();
-        call.streams(&self.parts.journal, at)?;
+        if let Err(error) = self.write_resumption(&mut call, at, &live, sealed_key.to_bytes()) {
+            // Nothing could be recorded of it: the SRC is told, so that it goes elsewhere.
+            srs.give_up(now, call.key);
+            self.end_all(call, at, "interrupted");
+            return Err(error);
+        }
         self.reopen_ports(&mut call);
         let key = call.key;
         tracing::info!(
@@ -112,6 +97,35 @@ impl Recorder {
         // connects again; if neither that nor audio comes, the call is closed as a silent one.
         srs.probe(now, key);
         Ok(true)
+    }
+
+    /// That the call goes on, with which key and streams, and what is missing.
+    fn write_resumption(
+        &self,
+        call: &mut Call,
+        at: Moment,
+        live: &LiveSession,
+        sealed_key: Vec<u8>,
+    ) -> Result<(), AppendError> {
+        let journal = &self.parts.journal;
+        for recording in live.recordings.keys() {
+            // Its start was announced by the process before; a second one would move it.
+            call.started(journal, at, *recording, true, None)?;
+        }
+        journal.append(&call.tag, at, AppendRecord::Key { body: sealed_key })?;
+        for (moment, begins) in [(at_wall(at, live.last_wall), true), (at, false)] {
+            for recording in live.recordings.keys() {
+                let mark = SealedMark {
+                    kind: MarkKind::Gap,
+                    label: None,
+                    begins,
+                    detail: Some("recorder restarted".to_owned()),
+                };
+                call.mark(journal, moment, *recording, mark)?;
+            }
+        }
+        call.streams(journal, at)?;
+        Ok(())
     }
 
     fn reopen_ports(&mut self, call: &mut Call) {
@@ -140,12 +154,69 @@ impl Recorder {
 }
 
 fn read_saved(plain: &[u8]) -> Option<Saved> {
-    let saved: Saved = match serde_json::from_slice(plain) {
-        Ok(saved) => saved,
+    match parse_saved(plain) {
+        Ok(saved) => Some(saved),
         Err(error) => {
             tracing::error!(%error, "a saved dialog cannot be read");
-            return None;
+            None
         }
-    };
-    (saved.version == SAVED_VERSION).then_some(saved)
+    }
+}
+
+/// Why a saved dialog cannot be read, without anything that stands in it: names and numbers of
+/// people do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Unreadable {
+    #[error("its version is {found}, and this recorder reads {SAVED_VERSION}")]
+    Version { found: u64 },
+    #[error("{category:?} error in line {line}, column {column}")]
+    Json { category: serde_json::error::Category, line: usize, column: usize },
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        // The error's own text quotes the values that it does not like.
+        Self::Json { category: error.classify(), line: error.line(), column: error.column() }
+    }
+}
+
+fn parse_saved(plain: &[u8]) -> Result<Saved, Unreadable> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    let Versioned { version } = serde_json::from_slice(plain)?;
+    if version != u64::from(SAVED_VERSION) {
+        return Err(Unreadable::Version { found: version });
+    }
+    Ok(serde_json::from_slice(plain)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(plain: &str) -> String {
+        parse_saved(plain.as_bytes()).err().expect("unreadable").to_string()
+    }
+
+    #[test]
+    fn a_dialog_of_another_version_is_known_by_its_version_alone() {
+        let text = complaint("{\"version\":7,\"who\":\"sip:ana@example.com\"}");
+        assert!(text.contains("version is 7"), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_saved_dialog_is_told_without_quoting_it() {
+        for plain in [
+            "{\"version\":1,\"dialog\":\"sip:ana@example.com\"}",
+            "{\"version\":\"sip:ana@example.com\"}",
+            "{\"version\":1,\"sip:ana@example.com",
+        ] {
+            let quoted = serde_json::from_str::<Saved>(plain).err().expect("unreadable");
+            let text = complaint(plain);
+            assert!(!text.contains("ana"), "{text}");
+            assert!(text.contains(&format!("line {}", quoted.line())), "{text}");
+        }
+    }
 }

@@ -242,7 +242,7 @@ impl Shell {
                 self.hang_up.extend(self.conduct.hang_up_after.map(|after| (now + after, key)));
             }
             Event::Ended { reason, .. } => noticed.ended.push(format!("{reason:?}")),
-            Event::Changed { .. } | Event::Info { .. } => {}
+            Event::Changed { .. } | Event::Info { .. } | Event::ProbeUnanswered { .. } => {}
         }
     }
 }

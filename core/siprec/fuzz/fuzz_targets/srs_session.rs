@@ -80,7 +80,7 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
             Step::HangUp => keys.iter().for_each(|key| srs.hang_up(now, *key)),
             Step::Probe => keys.iter().for_each(|key| {
                 if !srs.probe(now, *key) {
-                    srs.give_up(*key);
+                    srs.give_up(now, *key);
                 }
             }),
             Step::Restart => {

@@ -7,7 +7,7 @@ use rsip::{Method, StatusCode};
 
 use super::Srs;
 use super::answering::{ACCEPT, SUPPORTED};
-use crate::event::{EndReason, SessionKey};
+use crate::event::{EndReason, Event, SessionKey};
 use crate::session::Arrival;
 use crate::sip::client::{ClientTransaction, Purpose};
 use crate::sip::message::Message;
@@ -69,7 +69,7 @@ impl Srs {
         self.transmit_own_request(now, key, purpose, route, branch, bytes);
         if purpose != Purpose::Bye {
             // Our CSeq went up.
-            self.events.push_back(crate::event::Event::Changed { key });
+            self.events.push_back(Event::Changed { key });
         }
         true
     }
@@ -114,6 +114,11 @@ impl Srs {
             // The session goes on without; many SRCs do not know the request.
             (Purpose::Snapshot, status) if status != Some(not_there) => return,
             (_, Some(status)) if status == not_there => EndReason::Gone,
+            // Some SRCs know no OPTIONS in a dialog, so that silence to one proves nothing.
+            (Purpose::Probe, None | Some(408)) => {
+                self.events.push_back(Event::ProbeUnanswered { key });
+                return;
+            }
             (_, None | Some(408)) => EndReason::Timeout,
             (Purpose::Refresh, Some(200..=299)) => {
                 if let Some(session) = self.sessions.get_mut(&key) {

@@ -357,6 +357,7 @@ fn name(event: &Event) -> &'static str {
         Event::Changed { .. } => "changed",
         Event::Established { .. } => "established",
         Event::Info { .. } => "info",
+        Event::ProbeUnanswered { .. } => "probe unanswered",
         Event::Ended { .. } => "ended",
     }
 }
