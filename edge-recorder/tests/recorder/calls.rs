@@ -7,7 +7,7 @@ use model::call::StreamFact;
 use model::command::CommandBody;
 use model::recording::{MarkKind, flag};
 
-use crate::support::{LABELS, Site, Src, assert_said};
+use crate::support::{LABELS, Site, Src, assert_said, two_calls};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_recorded_packet_by_packet() {
@@ -230,6 +230,45 @@ async fn what_is_said_while_paused_is_written_nowhere() {
     }
     let (ok, detail) = site.command(&mut events, CommandBody::Pause { recording }).await;
     assert!(!ok && detail.contains("not in progress"), "{detail}");
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_follows_its_call_to_another_stream_and_ends_with_it() {
+    let site = Site::new().await;
+    let recorder = site.start().await;
+    let mut events = site.events();
+    let mut src = Src::tcp(recorder.ready.sip).await;
+    assert_eq!(src.invite(Some(&two_calls(["cs-1", "cs-2"]))).await.status, 200);
+    let session = events.session(&src.call_id).await;
+    let recording = session.further_recording("cs-2");
+    let (ok, detail) = site.command(&mut events, CommandBody::Pause { recording }).await;
+    assert!(ok, "{detail}");
+    let mut expected = [Vec::new(), Vec::new()];
+    let ended = two_calls(["cs-1", "cs-2"]).replace(
+        "session_id=\"cs-2\"></session>",
+        "session_id=\"cs-2\"><stop-time>2026-11-22T14:00:00Z</stop-time></session>",
+    );
+    let steps: [(Option<String>, &[usize]); 3] =
+        [(None, &[0]), (Some(two_calls(["cs-2", "cs-1"])), &[1]), (Some(ended), &[0, 1])];
+    for (metadata, audible) in steps {
+        if let Some(metadata) = metadata {
+            assert_eq!(src.update(&metadata).await.status, 200);
+        }
+        // Longer than capture takes to hear of it, and to read what was said before.
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        let mut said = src.speak(5).await;
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        for stream in audible {
+            expected[*stream].append(&mut said[*stream]);
+        }
+    }
+    assert_eq!(src.bye().await.status, 200);
+    events.stored_end(session).await;
+    let stored = site.stored(session).await;
+    for (stream, expected) in (0..).zip(&expected) {
+        assert_said(&stored.datagrams(stream), expected);
+    }
     recorder.stop().await;
 }
 

@@ -390,6 +390,13 @@ impl Src {
         answer
     }
 
+    /// UPDATE with metadata alone.
+    pub async fn update(&mut self, metadata: &str) -> Answer {
+        let extra = "Content-Type: application/rs-metadata+xml\r\n\
+                     Content-Disposition: recording-session\r\n";
+        self.request("UPDATE", extra, metadata).await
+    }
+
     pub async fn bye(&mut self) -> Answer {
         self.request("BYE", "", "").await
     }
@@ -409,6 +416,18 @@ impl Src {
                 return answer;
             }
         }
+    }
+
+    /// Waits for a request of the recorder, and answers it with this status line.
+    pub async fn answer_request(&mut self, method: &str, status: &str) {
+        let request = loop {
+            let found = timeout(PATIENCE, self.receive()).await.expect("a request in time");
+            if found.head.starts_with(&format!("{method} ")) {
+                break found.head;
+            }
+        };
+        let (_, headers) = request.split_once("\r\n").unwrap();
+        self.send_raw(format!("SIP/2.0 {status}\r\n{headers}\r\n\r\n").as_bytes()).await;
     }
 
     async fn send(&mut self, method: &str, extra: &str, body: &str) {
@@ -507,6 +526,19 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
   <participantstreamassoc participant_id="p-ana"><send>s-1</send><recv>s-2</recv></participantstreamassoc>
   <participantstreamassoc participant_id="p-bob"><send>s-2</send><recv>s-1</recv></participantstreamassoc>
 </recording>"#;
+
+/// The metadata of two calls at once, with the call that each stream belongs to.
+pub fn two_calls(owners: [&str; 2]) -> String {
+    let mut metadata =
+        METADATA.replace("</session>", "</session>\n  <session session_id=\"cs-2\"></session>");
+    for (number, owner) in (1..).zip(owners) {
+        metadata = metadata.replace(
+            &format!("stream_id=\"s-{number}\" session_id=\"cs-1\""),
+            &format!("stream_id=\"s-{number}\" session_id=\"{owner}\""),
+        );
+    }
+    metadata
+}
 
 /// Compares datagrams and, where they differ, says which sequence numbers were expected and found.
 #[track_caller]
