@@ -412,6 +412,29 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_that_the_story_does_not_know_ends_too_and_only_once() {
+        let session = SessionId::at(1_700_000_000_000, [1; 10]);
+        let recording = session.first_recording();
+        let tag = SessionTag { session, recording, tenant: model::TenantId::default() };
+        let key = segment::TenantKeyPair::generate().unwrap().public();
+        let (sealer, _) = Sealer::new(session, &key).unwrap();
+        let mut call = Call::new(SessionKey(1), tag, sealer, Story::default());
+        let unknown = session.further_recording("cs-2");
+        call.began_boot_ns.insert(unknown, 1_000_000_000);
+        assert_eq!(call.recordings(), [recording]);
+        assert_eq!(call.unended(), BTreeSet::from([recording, unknown]));
+        let at = Moment { wall_ns: 9_000_000_000, boot_ns: 3_000_000_000 };
+        let (tag, _, record) = call.end_record(at, unknown, "bye", false);
+        assert_eq!(tag.recording, unknown);
+        let AppendRecord::Ended { event: Some(EventBody::Ended { duration_ms, .. }), .. } = record
+        else {
+            panic!("{record:?}");
+        };
+        assert_eq!(duration_ms, 2_000);
+        assert_eq!(call.unended(), BTreeSet::from([recording]));
+    }
+
+    #[test]
     fn a_moment_in_the_past_has_both_clocks() {
         let now = Moment { wall_ns: 5_000_000_000, boot_ns: 2_000_000_000 };
         assert_eq!(
