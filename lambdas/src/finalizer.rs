@@ -170,6 +170,13 @@ pub async fn build(
     };
     let mut gathered = Gathered::of(objects, &state, session, began.unwrap_or_default()).await?;
     gathered.add_packets_object(objects, &state).await?;
+    // The session's segments may have gone with its first recording, if this one was not known
+    // then. Asked after the segments were read: what went meanwhile is in its packets by now.
+    if first != recording
+        && let Some((first, _)) = index.state(tenant, first).await?
+    {
+        gathered.add_packets_object(objects, &first).await?;
+    }
     if gathered.records.is_empty() {
         return Err(FinalizeError::NoRecords { session });
     }

@@ -505,6 +505,51 @@ async fn a_further_communication_session_is_built_from_the_segments_of_its_sessi
 }
 
 #[tokio::test]
+async fn a_further_recording_that_is_told_of_when_the_segments_are_gone_is_built_all_the_same() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    edge.speak(&mut call);
+    edge.store().await;
+    let further = call.session.further_recording("cs-2");
+    let began = edge.next();
+    let body = StartedBody {
+        recording: further,
+        session: call.session,
+        tenant: cloud.tenant.clone(),
+        wall_ms: WALL_MS + 600,
+        boot_ns: 1_600 * MS,
+        boot_id: [1; 16],
+        epoch: 1,
+        resumed: false,
+    };
+    edge.waiting.push((call.session, SessionRecord::started(began, &body)));
+    let facts_at = edge.next();
+    edge.speak(&mut call);
+    let first = call.recording;
+    edge.end(&call).await;
+    call.recording = further;
+    edge.end(&call).await;
+    edge.store().await;
+    cloud.build(first).await;
+    assert_eq!(cloud.retire().await, Retired { deleted: 2, kept: 0 });
+
+    let (tenant, session, flags) = (cloud.tenant.clone(), call.session, BTreeSet::new());
+    let body = EventBody::Started { tenant, recording: further, session, call_ids: vec![], flags };
+    edge.tell(began, body).await;
+    let stream = StreamFact { label: "96".to_owned(), senders: vec![] };
+    let facts = CallFacts { streams: vec![stream], ..CallFacts::default() };
+    let (tenant, flags) = (cloud.tenant.clone(), BTreeSet::new());
+    let body = EventBody::Metadata { tenant, recording: further, facts, flags, document: None };
+    edge.tell(facts_at, body).await;
+    assert_eq!(cloud.build(further).await, Outcome::Built { generation: 1, complete: true });
+    let built = cloud.finalized(further).await;
+    assert_eq!((built.duration_ms, built.tracks[0].packets_received), (500, 25));
+    assert_eq!(built.flags, BTreeSet::new());
+    cloud.assert_is_whole(further).await;
+}
+
+#[tokio::test]
 async fn a_damaged_segment_costs_its_audio_only_and_is_kept() {
     let cloud = Cloud::new();
     let mut edge = cloud.edge();

@@ -1,5 +1,5 @@
 //! Collects the records of one session from the segments of its journal and, once there is one,
-//! from the recording's packets object.
+//! from the packets object of the recording and of the session's first one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -57,7 +57,7 @@ impl Gathered {
         Ok(gathered)
     }
 
-    /// Adds what an earlier build kept. Its segments may be gone by now, and the keys then are in
+    /// Adds what an earlier build of `state`, a recording of the session, kept. Its segments may be gone by now, and the keys then are in
     /// the index alone.
     pub async fn add_packets_object(
         &mut self,

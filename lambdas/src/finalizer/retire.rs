@@ -5,7 +5,8 @@
 //! - its first recording is `stored`, and was built from everything up to this session's last
 //!   record in the segment;
 //! - the packets object of that recording is in the store, whole;
-//! - no other recording of the session is unfinished.
+//! - no other recording of the session is unfinished. One that the index learns of only later is
+//!   built from the packets object of the first, which has every record of the session.
 //!
 //! Everything else stays, whatever the reason: a session that the index does not know, a damaged
 //! segment, a call that goes on. Deleting late costs space, deleting early costs a call.
