@@ -249,7 +249,8 @@ mod tests {
         assert_eq!(again.keys.public(), public);
         assert_eq!(std::fs::read_to_string(again.admin_password_file()).unwrap(), made);
         let account = again.engines.accounts().accounts().await.unwrap().remove(0);
-        let matches = password::verify(made.trim().to_owned(), Some(account.password_hash)).await;
+        let matches =
+            password::verify(made.trim().to_owned(), Some(account.password_hash)).await.unwrap();
         assert!(matches && account.must_change_password);
 
         DataDir::password_changed(&path, &UserId::new("ana").unwrap());

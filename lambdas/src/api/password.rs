@@ -2,6 +2,7 @@
 //! does not exist as for one that does.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -16,6 +17,32 @@ pub const MAX_BYTES: usize = 1024;
 
 /// Each hash takes 19 MiB and some 20 ms of a core that may also be recording calls.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
+
+/// Passwords that wait to be verified, all told: a third of a second. More are turned away.
+const MOST_VERIFYING: usize = 32;
+static VERIFYING: AtomicUsize = AtomicUsize::new(0);
+
+/// Too many passwords wait to be verified.
+#[derive(Debug, thiserror::Error)]
+#[error("too many sign-ins at once")]
+pub struct Busy;
+
+struct Place;
+
+impl Place {
+    fn take() -> Result<Self, Busy> {
+        // Counted first: `Self` takes it back, however this ends.
+        let before = VERIFYING.fetch_add(1, Ordering::Relaxed);
+        let place = Self;
+        if before < MOST_VERIFYING { Ok(place) } else { Err(Busy) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        VERIFYING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
@@ -48,15 +75,16 @@ pub async fn hash(password: String) -> Result<String, PasswordError> {
 
 /// Whether `password` is the one that `stored` was made of. With no `stored` hash it is not, and
 /// finding that out takes as long.
-pub async fn verify(password: String, stored: Option<String>) -> bool {
+pub async fn verify(password: String, stored: Option<String>) -> Result<bool, Busy> {
     /// The hash of a password that nobody has: it is random and forgotten.
     static NOBODY: LazyLock<Option<String>> =
         LazyLock::new(|| generate().and_then(|password| hash_now(&password)).ok());
 
     if password.len() > MAX_BYTES {
-        return false;
+        return Ok(false);
     }
-    on_a_thread(move || {
+    let _place = Place::take()?;
+    let matches = on_a_thread(move || {
         let known = stored.is_some();
         let Some(phc) = stored.or_else(|| NOBODY.clone()) else { return false };
         let Ok(parsed) = PasswordHash::new(&phc) else {
@@ -65,8 +93,8 @@ pub async fn verify(password: String, stored: Option<String>) -> bool {
         };
         let matches = Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok();
         known && matches
-    })
-    .await
+    });
+    Ok(matches.await)
 }
 
 /// A password of 120 random bits in Crockford's base 32, which leaves out the letters that look
@@ -90,7 +118,12 @@ fn hash_now(password: &str) -> Result<String, PasswordError> {
 }
 
 async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let _permit = AT_ONCE.acquire().await.expect("this semaphore is never closed");
+    let permit = AT_ONCE.acquire().await.expect("this semaphore is never closed");
+    // The permit goes along: a client that goes away stops no thread.
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.expect("hashing does not panic")
 }
 
@@ -102,10 +135,12 @@ mod tests {
     async fn only_the_right_password_matches() {
         let hashed = hash("correct horse battery".to_owned()).await.unwrap();
         assert!(hashed.starts_with("$argon2id$"), "{hashed}");
-        assert!(verify("correct horse battery".to_owned(), Some(hashed.clone())).await);
-        assert!(!verify("correct horse batterz".to_owned(), Some(hashed)).await);
-        assert!(!verify("correct horse battery".to_owned(), None).await);
-        assert!(!verify("correct horse battery".to_owned(), Some("damaged".to_owned())).await);
+        assert!(verify("correct horse battery".to_owned(), Some(hashed.clone())).await.unwrap());
+        assert!(!verify("correct horse batterz".to_owned(), Some(hashed)).await.unwrap());
+        assert!(!verify("correct horse battery".to_owned(), None).await.unwrap());
+        assert!(
+            !verify("correct horse battery".to_owned(), Some("damaged".to_owned())).await.unwrap()
+        );
     }
 
     #[test]

@@ -34,21 +34,20 @@ pub async fn sign_in(
     JsonBody(asked): JsonBody<SignIn>,
 ) -> Result<Response, ApiError> {
     let now = (state.clock)();
-    let wait_secs = state.throttle.wait_secs(&asked.login, arrival.peer, now);
-    if wait_secs > 0 {
-        let message = format!("too many failed attempts; try again in {wait_secs} s");
-        let refusal = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message);
-        return Err(refusal.retry_after(wait_secs));
-    }
+    let attempt =
+        state.throttle.begin(&asked.login, arrival.peer, now).map_err(too_many_attempts)?;
     // A login that cannot exist takes the same way as one that does not.
     let account = match UserId::new(asked.login.as_str()) {
         Ok(login) => state.accounts.account(&login).await?,
         Err(_) => None,
     };
     let stored = account.as_ref().map(|account| account.password_hash.clone());
-    let matches = password::verify(asked.password, stored).await;
+    let Ok(matches) = password::verify(asked.password, stored).await else {
+        attempt.not_made();
+        return Err(too_many_attempts(1));
+    };
     let Some(account) = account.filter(|_| matches) else {
-        state.throttle.failed(&asked.login, arrival.peer, now);
+        drop(attempt);
         let peer = arrival.peer.map(tracing::field::display);
         tracing::warn!(peer, "sign-in failed");
         return Err(ApiError::new(
@@ -57,7 +56,7 @@ pub async fn sign_in(
             "login or password is wrong",
         ));
     };
-    state.throttle.succeeded(&asked.login, arrival.peer);
+    attempt.succeeded();
     tracing::info!(login = %account.login, "signed in");
     open_session(&state, arrival, &account, !asked.token).await
 }
@@ -107,12 +106,6 @@ pub async fn change_password(
 ) -> Result<Response, ApiError> {
     let now = (state.clock)();
     let login = caller.login().clone();
-    let wait_secs = state.throttle.wait_secs(login.as_str(), arrival.peer, now);
-    if wait_secs > 0 {
-        let message = format!("too many failed attempts; try again in {wait_secs} s");
-        let refusal = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message);
-        return Err(refusal.retry_after(wait_secs));
-    }
     let unfit = |message: String| {
         ApiError::new(StatusCode::BAD_REQUEST, "unfit_password", format!("`new`: {message}"))
     };
@@ -120,11 +113,18 @@ pub async fn change_password(
     if asked.new == asked.current {
         return Err(unfit("the new password is the current one".to_owned()));
     }
-    if !password::verify(asked.current, Some(caller.account.password_hash.clone())).await {
-        state.throttle.failed(login.as_str(), arrival.peer, now);
+    let attempt =
+        state.throttle.begin(login.as_str(), arrival.peer, now).map_err(too_many_attempts)?;
+    let stored = caller.account.password_hash.clone();
+    let Ok(matches) = password::verify(asked.current, Some(stored)).await else {
+        attempt.not_made();
+        return Err(too_many_attempts(1));
+    };
+    if !matches {
         let message = "`current` is not this user's password";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong_password", message));
     }
+    attempt.succeeded();
     let password_hash = password::hash(asked.new).await.map_err(ApiError::internal)?;
     let account = Account { password_hash, must_change_password: false, ..caller.account };
     state.accounts.update_account(&account).await?;
@@ -132,6 +132,12 @@ pub async fn change_password(
     (state.password_changed)(&account.login);
     tracing::info!(%login, "password changed");
     open_session(&state, arrival, &account, caller.token.from_cookie).await
+}
+
+fn too_many_attempts(wait_secs: u64) -> ApiError {
+    let message = format!("too many attempts; try again in {wait_secs} s");
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message)
+        .retry_after(wait_secs)
 }
 
 /// Stores a new session and answers with its cookie or its token.

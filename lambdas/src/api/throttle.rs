@@ -1,6 +1,7 @@
 //! Slows down guessing of passwords.
 //!
-//! Failures are counted for a login as tried from one address, and for that address over all
+//! An attempt counts as failed from its beginning, and is taken back when it was none: many at
+//! once are no way around the count. Failures are counted for a login as tried from one address, and for that address over all
 //! logins. Not for a login alone: whoever knows a name could lock its owner out. The counts are
 //! in memory: a restart forgets them, which costs an attacker's patience nothing worth a table.
 
@@ -40,25 +41,33 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Seconds to wait before this login may be tried again from this address; 0 = now.
-    pub fn wait_secs(&self, login: &str, from: Option<IpAddr>, now: WallTime) -> u64 {
-        let failures = self.failures.lock().expect("no code panics while it holds this lock");
-        keys(login, from)
+    /// Counts an attempt, unless there are seconds to wait before the next one.
+    pub fn begin(
+        &self,
+        login: &str,
+        from: Option<IpAddr>,
+        now: WallTime,
+    ) -> Result<Attempt<'_>, u64> {
+        let mut failures = self.failures.lock().expect("no code panics while it holds this lock");
+        let keys = keys(login, from);
+        let wait_secs = keys
             .iter()
             .filter_map(|(key, _)| failures.get(key))
             .map(|held| held.not_before.ms_since(now).div_ceil(1_000))
             .max()
-            .unwrap_or(0)
-    }
-
-    pub fn failed(&self, login: &str, from: Option<IpAddr>, now: WallTime) {
-        let mut failures = self.failures.lock().expect("no code panics while it holds this lock");
+            .unwrap_or(0);
+        if wait_secs > 0 {
+            return Err(wait_secs);
+        }
         if failures.len() >= MOST_KEYS {
             forget(&mut failures, now);
         }
-        for (key, free) in keys(login, from) {
-            let held =
-                failures.entry(key).or_insert(Failures { count: 0, last: now, not_before: now });
+        let [login, address] = keys.map(|(key, free)| {
+            let held = failures.entry(key.clone()).or_insert(Failures {
+                count: 0,
+                last: now,
+                not_before: now,
+            });
             if now.ms_since(held.last) > FORGET_AFTER_MS {
                 held.count = 0;
             }
@@ -68,14 +77,49 @@ impl Throttle {
                 let secs = LONGEST_WAIT_SECS.min(1 << over.min(16));
                 held.not_before = now + Duration::from_secs(secs);
             }
-        }
+            (key, held.not_before)
+        });
+        Ok(Attempt { throttle: self, login, address })
+    }
+}
+
+/// An attempt that is counted. Dropped, it stays so: it failed, or its client did not wait.
+#[derive(Debug)]
+#[must_use = "an attempt counts as failed unless it is taken back"]
+pub struct Attempt<'a> {
+    throttle: &'a Throttle,
+    /// What was counted, and the wait that followed from it.
+    login: (Key, WallTime),
+    address: (Key, WallTime),
+}
+
+impl Attempt<'_> {
+    /// A success clears what was counted for this login from this address, and only this attempt
+    /// of what the address did to others.
+    pub fn succeeded(self) {
+        let mut failures = self.lock();
+        failures.remove(&self.login.0);
+        take_back(&mut failures, &self.address);
     }
 
-    /// A success clears what was counted for this login from this address, not what the address
-    /// did to others.
-    pub fn succeeded(&self, login: &str, from: Option<IpAddr>) {
-        let mut failures = self.failures.lock().expect("no code panics while it holds this lock");
-        failures.remove(&Key::Login(from, login.to_owned()));
+    /// Nothing was tried.
+    pub fn not_made(self) {
+        let mut failures = self.lock();
+        take_back(&mut failures, &self.login);
+        take_back(&mut failures, &self.address);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Failures>> {
+        self.throttle.failures.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+fn take_back(failures: &mut HashMap<Key, Failures>, (key, wait): &(Key, WallTime)) {
+    let Some(held) = failures.get_mut(key) else { return };
+    held.count = held.count.saturating_sub(1);
+    // Unless another attempt made it longer, nobody waits because of this one.
+    if held.not_before == *wait {
+        held.not_before = held.last;
     }
 }
 
@@ -108,52 +152,64 @@ mod tests {
     const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
     const THERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
 
+    /// After the wait, if there is one.
+    fn fail(throttle: &Throttle, login: &str, from: Option<IpAddr>, now: WallTime) -> WallTime {
+        let later = now + Duration::from_secs(wait_secs(throttle, login, from, now));
+        drop(throttle.begin(login, from, later).unwrap());
+        later
+    }
+
+    fn wait_secs(throttle: &Throttle, login: &str, from: Option<IpAddr>, now: WallTime) -> u64 {
+        throttle.begin(login, from, now).map(Attempt::not_made).err().unwrap_or(0)
+    }
+
     #[test]
     fn guessing_gets_slower_and_the_owner_elsewhere_is_not_locked_out() {
         let throttle = Throttle::default();
         for _ in 0..4 {
-            throttle.failed("ana", HERE, at(0));
+            fail(&throttle, "ana", HERE, at(0));
         }
-        assert_eq!(throttle.wait_secs("ana", HERE, at(0)), 0);
-        throttle.failed("ana", HERE, at(0));
-        assert_eq!(throttle.wait_secs("ana", HERE, at(0)), 1);
+        assert_eq!(wait_secs(&throttle, "ana", HERE, at(0)), 0);
+        fail(&throttle, "ana", HERE, at(0));
+        assert_eq!(wait_secs(&throttle, "ana", HERE, at(0)), 1);
+        let mut now = at(0);
         for _ in 0..20 {
-            throttle.failed("ana", HERE, at(0));
+            now = fail(&throttle, "ana", HERE, now);
         }
-        assert_eq!(throttle.wait_secs("ana", HERE, at(0)), 300);
-        assert_eq!(throttle.wait_secs("ana", HERE, at(301)), 0);
-        assert_eq!(throttle.wait_secs("ana", THERE, at(0)), 0);
+        assert_eq!(wait_secs(&throttle, "ana", HERE, now), 300);
+        assert_eq!(wait_secs(&throttle, "ana", HERE, now + Duration::from_secs(301)), 0);
+        assert_eq!(wait_secs(&throttle, "ana", THERE, at(0)), 0);
     }
 
     #[test]
     fn one_address_cannot_try_every_login() {
         let throttle = Throttle::default();
         for n in 0..40 {
-            throttle.failed(&format!("user{n}"), HERE, at(0));
+            fail(&throttle, &format!("user{n}"), HERE, at(0));
         }
-        assert!(throttle.wait_secs("never-tried", HERE, at(0)) > 0);
+        assert!(wait_secs(&throttle, "never-tried", HERE, at(0)) > 0);
     }
 
     #[test]
     fn a_success_and_an_hour_are_forgiving() {
         let throttle = Throttle::default();
         for _ in 0..5 {
-            throttle.failed("ana", HERE, at(0));
+            fail(&throttle, "ana", HERE, at(0));
         }
-        throttle.succeeded("ana", HERE);
-        assert_eq!(throttle.wait_secs("ana", HERE, at(0)), 0);
+        throttle.begin("ana", HERE, at(2)).unwrap().succeeded();
+        assert_eq!(wait_secs(&throttle, "ana", HERE, at(2)), 0);
         for _ in 0..5 {
-            throttle.failed("eva", HERE, at(0));
+            fail(&throttle, "eva", HERE, at(0));
         }
-        throttle.failed("eva", HERE, at(3_700));
-        assert_eq!(throttle.wait_secs("eva", HERE, at(3_700)), 0);
+        fail(&throttle, "eva", HERE, at(3_700));
+        assert_eq!(wait_secs(&throttle, "eva", HERE, at(3_700)), 0);
     }
 
     #[test]
     fn a_flood_of_logins_does_not_grow_without_bound() {
         let throttle = Throttle::default();
         for n in 0..3 * MOST_KEYS {
-            throttle.failed(&format!("user{n}"), HERE, at(n as i64 / 1_000));
+            fail(&throttle, &format!("user{n}"), HERE, at(n as i64 / 1_000));
         }
         assert!(throttle.failures.lock().unwrap().len() <= MOST_KEYS + 2);
     }

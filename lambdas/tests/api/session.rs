@@ -1,3 +1,5 @@
+//! Signing in, and who may do what.
+
 use axum::body::Body;
 use axum::http::Method;
 use model::access::Role;
@@ -83,6 +85,26 @@ async fn guessing_is_slowed_down_even_when_the_guess_is_right() {
     assert_eq!(answer.header("retry-after"), "1");
     // Others are not held up.
     assert_eq!(api.post("/v1/session", &[], sign_in("agent", PASSWORD)).await.status, 200);
+}
+
+#[tokio::test]
+async fn guesses_that_come_all_at_once_are_no_way_around_the_wait() {
+    let api = Api::new().await;
+    let guess = || api.post("/v1/session", &[], sign_in("auditor", "wrong horse battery"));
+    let answers = futures_util::future::join_all((0..20).map(|_| guess())).await;
+    let with = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((with(401), with(429)), (5, 15));
+    let right = api.post("/v1/session", &[], sign_in("auditor", PASSWORD)).await;
+    right.refused(429, "too_many_attempts");
+}
+
+#[tokio::test]
+async fn sign_ins_that_succeed_are_not_counted() {
+    let api = Api::new().await;
+    for _ in 0..40 {
+        let answer = api.post("/v1/session", &[], sign_in("auditor", PASSWORD)).await;
+        assert_eq!(answer.status, 200);
+    }
 }
 
 #[tokio::test]
