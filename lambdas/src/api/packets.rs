@@ -5,7 +5,7 @@
 //! latest results are kept: a player that seeks in a WAV asks for range after range of it.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
@@ -25,10 +25,17 @@ const KEPT_BYTES: usize = 256 * 1024 * 1024;
 #[derive(Default)]
 pub struct Renders {
     kept: Mutex<VecDeque<(String, Bytes)>>,
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Held while a packets object is in memory.
+type Turn = tokio::sync::OwnedMutexGuard<()>;
+
 impl Renders {
+    async fn turn(&self) -> Turn {
+        self.turn.clone().lock_owned().await
+    }
+
     fn find(&self, tag: &str) -> Option<Bytes> {
         let kept = self.kept.lock().expect("no code panics while it holds this lock");
         kept.iter().find(|(held, _)| held == tag).map(|(_, bytes)| bytes.clone())
@@ -51,7 +58,10 @@ pub async fn documents(
     held: &RecordingState,
     built: &Finalized,
 ) -> Result<Vec<MetadataDocument>, ApiError> {
-    open(state, held, built, |original| original.documents()).await
+    let turn = state.renders.turn().await;
+    let (documents, _turn) =
+        open(state, held, built, turn, |original| original.documents()).await?;
+    Ok(documents)
 }
 
 /// The call as WAV, whole or one track.
@@ -82,30 +92,34 @@ async fn render(
     track: Option<usize>,
     tag: &str,
 ) -> Result<Bytes, ApiError> {
-    let _turn = state.renders.turn.lock().await;
+    let turn = state.renders.turn().await;
     // Whoever had the turn before may have made the same one.
     if let Some(bytes) = state.renders.find(tag) {
         return Ok(bytes);
     }
-    let wav = open(state, held, built, move |original| original.wav(track)).await?;
+    let wav = open(state, held, built, turn, move |original| original.wav(track));
+    let (wav, _turn) = wav.await?;
     let bytes = Bytes::from(wav);
     state.renders.keep(tag.to_owned(), bytes.clone());
     Ok(bytes)
 }
 
+/// Takes the turn along, and gives it back: a client that goes away stops no thread.
 async fn open<T: Send + 'static>(
     state: &ApiState,
     held: &RecordingState,
     built: &Finalized,
+    turn: Turn,
     work: impl FnOnce(Original) -> Result<T, OriginalError> + Send + 'static,
-) -> Result<T, ApiError> {
+) -> Result<(T, Turn), ApiError> {
     // A build is told to the index only when its packets are stored: their absence is no 404.
     let bytes = Original::bytes(state.objects.as_ref(), held).await.map_err(|error| {
         if error.is_retryable() { ApiError::from(error) } else { ApiError::internal(error) }
     })?;
     let (keys, held, built) = (state.keys.clone(), held.clone(), built.clone());
     let made = tokio::task::spawn_blocking(move || {
-        Original::open(&bytes, &keys, &held, &built).and_then(work)
+        let made = Original::open(&bytes, &keys, &held, &built).and_then(work);
+        made.map(|made| (made, turn))
     });
     made.await.map_err(ApiError::internal)?.map_err(ApiError::internal)
 }
