@@ -5,10 +5,11 @@
 //!
 //! - not an event, or of a version that this code does not know: to the dead-letter queue at
 //!   once, because a thousand deliveries would not make it readable;
-//! - the index or the finaliser's queue is away: back into the queue, later and later, without
-//!   end. The rest of the batch goes back too, untried, so that nothing waits for ten timeouts;
+//! - the index or the finaliser's queue is away: back into the queue, later and later. The queue
+//!   puts a message aside as a dead letter only after 1000 deliveries: days, with these waits. An
+//!   operator sends it again from there. The rest of the batch goes back too, untried, so that nothing waits for ten timeouts;
 //! - the index refuses: also back. That is a wrong permission or a damaged row; an operator can
-//!   mend either, and no event is lost until then.
+//!   mend either, and until then no event is lost.
 //!
 //! An event is acknowledged only after the builds that it asks for are in the finaliser's queue;
 //! applied again, it asks for the same ones again.
