@@ -1,3 +1,5 @@
+//! Tests of the promises in the head of `announce`: what is told, in which order, and how often.
+
 use std::collections::BTreeSet;
 
 use model::EdgeId;

@@ -1,3 +1,5 @@
+//! Tests of the promises in the head of `upload`: what is cut is stored, whole and once.
+
 use std::collections::BTreeSet;
 
 use model::object_key::segments_prefix;

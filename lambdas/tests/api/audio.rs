@@ -1,3 +1,5 @@
+//! What a player and a download get: ranges, tags, and parts that are not there.
+
 use axum::http::Method;
 use lambdas::api::MediaBy;
 use model::TenantId;

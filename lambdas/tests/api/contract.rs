@@ -1,3 +1,5 @@
+//! The OpenAPI document, the router and the permissions against each other.
+
 use std::collections::BTreeSet;
 
 use axum::http::Method;

@@ -1,3 +1,5 @@
+//! The live view, commands to a recorder, and the health of it all.
+
 use std::sync::Arc;
 use std::time::Duration;
 

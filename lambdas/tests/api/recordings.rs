@@ -1,3 +1,5 @@
+//! Lists, searches and single recordings, with what was received about them.
+
 use model::TenantId;
 use model::access::Role;
 use serde_json::json;
