@@ -43,6 +43,9 @@ pub struct DirectoryStore {
     signer: UrlSigner,
 }
 
+/// How often a put tries again after a delete took its directory away.
+const MAX_TRIES: u32 = 1_000;
+
 impl DirectoryStore {
     pub fn open(root: &Path, signer: UrlSigner) -> Result<Self, OpenError> {
         let temporary = root.join(TEMPORARY);
@@ -84,27 +87,35 @@ impl DirectoryStore {
         file.write_all(body)?;
         file.as_file().sync_all()?;
         let parent = path.parent().unwrap_or(&self.root);
+        let mut tries = MAX_TRIES;
         let outcome = loop {
-            self.make_dirs(parent)?;
-            let named = match mode {
-                PutMode::Replace => fs::rename(file.path(), path).map(|()| PutOutcome::Stored),
-                PutMode::IfAbsent => match fs::hard_link(file.path(), path) {
-                    Ok(()) => Ok(PutOutcome::Stored),
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                        Ok(PutOutcome::AlreadyThere)
-                    }
-                    Err(error) => Err(error),
-                },
-            };
+            tries -= 1;
+            let named = self.make_dirs(parent).and_then(|()| self.name(file.path(), path, mode));
             match named {
-                // A delete has just removed the directory because it was empty.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // A delete has just removed a directory because it was empty. Bounded, because
+                // a store whose root is gone answers the same.
+                Err(error) if error.kind() == ErrorKind::NotFound && tries > 0 => {
+                    std::thread::yield_now();
+                }
                 named => break named?,
             }
         };
         // Also for what was there: whoever named it may have died before this.
         sync_dir(parent)?;
         Ok(outcome)
+    }
+
+    fn name(&self, file: &Path, path: &Path, mode: PutMode) -> io::Result<PutOutcome> {
+        match mode {
+            PutMode::Replace => fs::rename(file, path).map(|()| PutOutcome::Stored),
+            PutMode::IfAbsent => match fs::hard_link(file, path) {
+                Ok(()) => Ok(PutOutcome::Stored),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    Ok(PutOutcome::AlreadyThere)
+                }
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// Makes `dir` and what is missing above it, durably.
@@ -117,8 +128,7 @@ impl DirectoryStore {
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => {}
-            // The parent was removed as empty in between.
-            Err(error) if error.kind() == ErrorKind::NotFound => return self.make_dirs(dir),
+            // NotFound: the parent was removed as empty in between; `write` tries again.
             Err(error) => return Err(error),
         }
         sync_dir(parent)
