@@ -124,7 +124,7 @@ fn head_of_path(path: &str) -> Option<String> {
 }
 
 /// Which of the workspace's crates each crate may use (`ARCHITECTURE.md`).
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("siprec", &[]),
     ("segment", &["model"]),
@@ -132,8 +132,10 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("media", &["model", "segment", "siprec"]),
     ("storage-ports", &["model"]),
     ("storage-embedded", &["model", "storage-ports"]),
-    ("edge-recorder", &["model", "segment", "siprec", "storage-ports"]),
-    ("lambdas", &["media", "model", "segment", "storage-ports"]),
+    ("storage-aws", &["model", "storage-ports"]),
+    // `storage-aws` for their binaries only, behind a feature.
+    ("edge-recorder", &["model", "segment", "siprec", "storage-aws", "storage-ports"]),
+    ("lambdas", &["media", "model", "segment", "storage-aws", "storage-ports"]),
     ("frontend", &["model"]),
     (
         "standalone",
