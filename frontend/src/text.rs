@@ -105,6 +105,7 @@ pub fn flag_label(name: &str) -> String {
         flag::INTERRUPTED => "interrupted".to_owned(),
         flag::UNDECODED_TRACK => "not decoded".to_owned(),
         flag::MIXED => "mixed".to_owned(),
+        flag::NOT_AUTHENTIC => "not authentic".to_owned(),
         flag::NO_ACK => "no ACK".to_owned(),
         other => other.replace('_', " "),
     }
@@ -141,6 +142,10 @@ pub fn flag_sentence(name: &str) -> String {
             "A stream uses a codec that cannot be played here. Its packets are kept."
         }
         flag::MIXED => "One stream carries several voices, so they cannot be told apart.",
+        flag::NOT_AUTHENTIC => {
+            "Packets of an encrypted stream were not made with the key that was agreed on. They are \
+             kept and not played. Look for a stranger on the network, or a client with a wrong key."
+        }
         flag::NO_ACK => "The client never acknowledged the recorder's answer (no ACK).",
         other => return format!("The recorder noted: {}.", other.replace('_', " ")),
     }

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use caller::{
-    CallPlan, CallReport, Codec, MetadataStyle, Outcome, Party, Progress, TlsTrust, Transport,
+    CallPlan, CallReport, Codec, MetadataStyle, Outcome, Party, Progress, Suite, TlsTrust,
+    Transport,
 };
 use clap::Args;
 use serde::Serialize;
@@ -30,10 +31,10 @@ pub struct CallFlags {
     /// 2: a stream for each party; 1: both mixed into one
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub streams: u8,
-    /// pcmu or pcma
+    /// pcmu, pcma, g722 or opus
     #[arg(long, default_value = "pcmu")]
     pub codec: Codec,
-    /// Encrypt the media (not possible yet)
+    /// Encrypt the media, with keys in the offer
     #[arg(long)]
     pub srtp: bool,
     /// What to say: 8 kHz, 16 bit, one channel or one for each stream; else speech is made up
@@ -96,9 +97,6 @@ pub async fn call(flags: CallFlags) -> Result<ExitCode> {
 }
 
 async fn plan(flags: CallFlags) -> Result<CallPlan> {
-    if flags.srtp {
-        bail!("--srtp: encrypted calls cannot be placed yet");
-    }
     let target = resolve(&flags.target, flags.transport).await?;
     let plan = CallPlan::to(target);
     let [mut from, mut to] = plan.participants.clone();
@@ -120,6 +118,8 @@ async fn plan(flags: CallFlags) -> Result<CallPlan> {
         seconds: flags.seconds,
         streams: flags.streams,
         codec: flags.codec,
+        // The one that every implementation has (RFC 4568 §6.2).
+        srtp: flags.srtp.then_some(Suite::AesCm128Sha1Tag80),
         wav: flags.wav,
         seed: flags.seed,
         metadata: metadata(&flags.metadata)?,

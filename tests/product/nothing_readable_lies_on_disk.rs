@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use caller::{FRAME_SAMPLES, MetadataStyle};
+use e2e::audio::mu_law;
 use e2e::calls::{place, plan};
 use e2e::product::Product;
 
@@ -92,15 +93,6 @@ fn what_the_product_logs_names_nobody() {
 
 fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
-}
-
-/// G.711 µ-law, by the definition with a bias of 132: independent of the code under test.
-fn mu_law(sample: i16) -> u8 {
-    let sign = if sample < 0 { 0x80 } else { 0 };
-    let magnitude = (i32::from(sample).abs() + 132).min(32_767);
-    let exponent = (7..=14).rev().find(|bit| magnitude >> bit != 0).unwrap_or(7) - 7;
-    let mantissa = (magnitude >> (exponent + 3)) & 0x0f;
-    !(sign | (exponent << 4) | mantissa) as u8
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {

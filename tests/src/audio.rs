@@ -66,6 +66,15 @@ pub fn assert_is(what: &str, source: &SourceId, frames: u64, recorded: &[i16]) {
     assert!(found > 0.99, "{what}: correlation {found:.4} at shift {shift}");
 }
 
+/// G.711 µ-law, by the definition with a bias of 132: independent of the code under test.
+pub fn mu_law(sample: i16) -> u8 {
+    let sign = if sample < 0 { 0x80 } else { 0 };
+    let magnitude = (i32::from(sample).abs() + 132).min(32_767);
+    let exponent = (7..=14).rev().find(|bit| magnitude >> bit != 0).unwrap_or(7) - 7;
+    let mantissa = (magnitude >> (exponent + 3)) & 0x0f;
+    !(sign | (exponent << 4) | mantissa) as u8
+}
+
 #[test]
 fn a_shifted_copy_correlates_and_noise_does_not() {
     let noise = |seed: u32| {

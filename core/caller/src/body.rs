@@ -43,6 +43,8 @@ pub(crate) struct OfferLine {
     pub port: u16,
     pub label: Option<String>,
     pub held: bool,
+    /// The value of `a=crypto`.
+    pub crypto: Option<String>,
 }
 
 pub(crate) fn offer(
@@ -60,12 +62,16 @@ pub(crate) fn offer(
     );
     for line in lines {
         let direction = if line.held { "inactive" } else { "sendonly" };
+        let profile = if line.crypto.is_some() { "RTP/SAVP" } else { "RTP/AVP" };
         text += &format!(
-            "m=audio {} RTP/AVP {payload_type}\r\na=rtpmap:{payload_type} {}/8000\r\n\
+            "m=audio {} {profile} {payload_type}\r\na=rtpmap:{payload_type} {}\r\n\
              a=ptime:20\r\na={direction}\r\n",
             line.port,
-            plan.codec.encoding(),
+            plan.codec.rtpmap(),
         );
+        if let Some(crypto) = &line.crypto {
+            text += &format!("a=crypto:{crypto}\r\n");
+        }
         if let Some(label) = &line.label {
             text += &format!("a=label:{label}\r\n");
         }
@@ -172,8 +178,8 @@ mod tests {
 
     fn lines() -> [OfferLine; 2] {
         [
-            OfferLine { port: 4000, label: Some("1".into()), held: false },
-            OfferLine { port: 4002, label: None, held: true },
+            OfferLine { port: 4000, label: Some("1".into()), held: false, crypto: None },
+            OfferLine { port: 4002, label: None, held: true, crypto: None },
         ]
     }
 

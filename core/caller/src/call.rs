@@ -20,6 +20,7 @@ use crate::pacer::Pacer;
 use crate::plan::CallPlan;
 use crate::report::{CallError, CallReport, EndedBy, Outcome, Progress};
 use crate::rtp::{FRAME, RtpStream, StreamControl, Targets};
+use crate::secure::OwnKey;
 use crate::source::SourceId;
 
 /// RFC 3261 §17.1.1.1
@@ -65,7 +66,13 @@ impl Caller {
         let max_frames = (self.plan.seconds / FRAME.as_secs_f64()).round() as u64;
         for number in 0..self.plan.streams {
             let source = SourceId::of(&self.plan, index, number);
-            let opened = RtpStream::open(local.ip(), self.plan.codec, source, Some(max_frames))?;
+            let opened = RtpStream::open(
+                local.ip(),
+                self.plan.codec,
+                source,
+                Some(max_frames),
+                self.plan.srtp,
+            )?;
             let label = self.plan.labels.then(|| (number + 1).to_string());
             lines.push((label, opened.1));
             streams.push(opened.0);
@@ -106,7 +113,7 @@ pub struct Call {
 }
 
 enum Command {
-    Reoffer { held: bool, metadata: Option<String>, done: Done },
+    Reoffer { held: bool, rekey: bool, metadata: Option<String>, done: Done },
     HangUp,
 }
 
@@ -128,21 +135,32 @@ impl Call {
 
     /// Offers `a=inactive` and sends nothing (RFC 7866 §7.1.1.1).
     pub async fn hold(&self) -> Result<(), CallError> {
-        self.reoffer(true, None).await
+        self.reoffer(true, false, None).await
     }
 
     pub async fn resume(&self) -> Result<(), CallError> {
-        self.reoffer(false, None).await
+        self.reoffer(false, false, None).await
+    }
+
+    /// Offers new keys for the streams of an encrypted call (RFC 4568 §7.1.4), and uses them once
+    /// they are answered.
+    pub async fn rekey(&self) -> Result<(), CallError> {
+        self.reoffer(false, true, None).await
     }
 
     /// A re-INVITE that changes nothing but the metadata, to this text.
     pub async fn send_metadata(&self, metadata: String) -> Result<(), CallError> {
-        self.reoffer(false, Some(metadata)).await
+        self.reoffer(false, false, Some(metadata)).await
     }
 
-    async fn reoffer(&self, held: bool, metadata: Option<String>) -> Result<(), CallError> {
+    async fn reoffer(
+        &self,
+        held: bool,
+        rekey: bool,
+        metadata: Option<String>,
+    ) -> Result<(), CallError> {
         let (done, outcome) = oneshot::channel();
-        let command = Command::Reoffer { held, metadata, done };
+        let command = Command::Reoffer { held, rekey, metadata, done };
         self.commands.send(command).await.map_err(|_| CallError::Ended)?;
         match outcome.await.map_err(|_| CallError::Ended)? {
             Outcome::Answered => Ok(()),
@@ -250,8 +268,12 @@ impl Task {
                     None => return self.bye().await,
                 },
                 command = self.commands.recv() => match command {
-                    Some(Command::Reoffer { held, metadata, done }) => {
+                    Some(Command::Reoffer { held, rekey, metadata, done }) => {
                         self.held = held;
+                        if rekey && let Err(error) = self.draw_keys() {
+                            let _ = done.send(Outcome::Failed { problem: error.to_string() });
+                            continue;
+                        }
                         // Whoever asked may have lost interest.
                         let _ = done.send(self.offer(metadata).await);
                     }
@@ -276,6 +298,7 @@ impl Task {
                 port: control.port,
                 label: label.clone(),
                 held: self.held,
+                crypto: control.own_key.as_ref().map(OwnKey::line),
             })
             .collect();
         let sdp = body::offer(&self.plan, self.endpoint.local(), self.version, &lines);
@@ -327,6 +350,17 @@ impl Task {
         }
     }
 
+    /// New keys for every encrypted stream.
+    fn draw_keys(&mut self) -> Result<(), CallError> {
+        for (_, control) in &mut self.lines {
+            if let Some(old) = &control.own_key {
+                let suite = old.keying().suite;
+                control.own_key = Some(OwnKey::random(suite, old.tag() + 1)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Sends each stream where the answer wants it.
     fn apply(&mut self, answer: &Message) -> Result<(), String> {
         let answer = sdp::offer::parse(&answer.body).map_err(|error| error.to_string())?;
@@ -337,6 +371,9 @@ impl Task {
         for ((_, control), media) in self.lines.iter_mut().zip(&answer.media) {
             let receives =
                 matches!(media.direction, sdp::Direction::RecvOnly | sdp::Direction::SendRecv);
+            if let Some(own_key) = control.own_key.as_ref().filter(|_| !media.port_zero()) {
+                control.agree(&own_key.answered_by(media)?);
+            }
             let targets = media
                 .address
                 .filter(|_| receives && !self.held)
@@ -447,7 +484,7 @@ impl Task {
     }
 
     /// For what is repeated by the other side's timers if it is lost.
-    async fn send(&self, bytes: &[u8]) {
+    async fn send(&mut self, bytes: &[u8]) {
         let hop: Option<SocketAddr> = self.dialog.next_hop();
         if let Err(error) = self.endpoint.send(bytes, hop).await {
             tracing::debug!(%error, "send");

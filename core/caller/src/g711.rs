@@ -1,16 +1,6 @@
 //! G.711: 16-bit samples to 8-bit μ-law and A-law (ITU-T G.711).
 
-use crate::plan::Codec;
-
-pub(crate) fn encode(codec: Codec, samples: &[i16]) -> Vec<u8> {
-    let one: fn(i16) -> u8 = match codec {
-        Codec::Pcmu => mu_law,
-        Codec::Pcma => a_law,
-    };
-    samples.iter().map(|&sample| one(sample)).collect()
-}
-
-fn mu_law(sample: i16) -> u8 {
+pub(crate) fn mu_law(sample: i16) -> u8 {
     // The bias makes the start of each segment a power of two; the clip keeps the sum in range.
     const BIAS: i32 = 0x84;
     const CLIP: i32 = 32_635;
@@ -22,7 +12,7 @@ fn mu_law(sample: i16) -> u8 {
     !(sign | (segment as u8) << 4 | mantissa as u8)
 }
 
-fn a_law(sample: i16) -> u8 {
+pub(crate) fn a_law(sample: i16) -> u8 {
     // Even bits are inverted on the line; the sign bit is set for positive values.
     const EVEN_BITS: u8 = 0x55;
     let (sign, magnitude) = match sample >> 3 {

@@ -104,7 +104,7 @@ mod tests {
         let mut streams = Vec::new();
         for seed in [1, 2] {
             let source = SourceId::Speech { seed };
-            let opened = RtpStream::open(local, Codec::Pcmu, source, Some(10)).unwrap();
+            let opened = RtpStream::open(local, Codec::Pcmu, source, Some(10), None).unwrap();
             streams.push(opened.0);
             controls.push(opened.1);
             let targets = Targets { rtp: target, rtcp: None };
@@ -144,7 +144,7 @@ mod tests {
             }
             let sent: Vec<u8> = mine.iter().flat_map(|header| header.payload).copied().collect();
             let said = report.source.samples(1600).unwrap();
-            assert_eq!(sent, crate::g711::encode(Codec::Pcmu, &said));
+            assert_eq!(sent, crate::encode::Encoder::new(Codec::Pcmu).unwrap().encode(&said));
         }
     }
 
@@ -155,7 +155,8 @@ mod tests {
         sink.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let rtp = sink.local_addr().unwrap();
         let source = SourceId::Speech { seed: 1 };
-        let (mut stream, mut control) = RtpStream::open(local, Codec::Pcma, source, None).unwrap();
+        let (mut stream, mut control) =
+            RtpStream::open(local, Codec::Pcma, source, None, None).unwrap();
         let mut frames = Vec::new();
         for held in [false, true, true, false] {
             control.set_targets((!held).then_some(Targets { rtp, rtcp: None }));

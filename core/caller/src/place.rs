@@ -91,7 +91,7 @@ pub async fn send_rtp(
     for RtpTarget { address, source, codec } in targets {
         let local: IpAddr =
             local_ip(address).map_err(|source| CallError::Connect { target: address, source })?;
-        let (stream, mut control) = RtpStream::open(local, codec, source, Some(max_frames))?;
+        let (stream, mut control) = RtpStream::open(local, codec, source, Some(max_frames), None)?;
         let rtcp = address.port().checked_add(1).map(|port| SocketAddr::new(address.ip(), port));
         control.set_targets(Some(Targets { rtp: address, rtcp }));
         streams.push(stream);

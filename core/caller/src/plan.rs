@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use siprec::rtp::srtp::Suite;
 
 use crate::report::CallError;
 
@@ -57,24 +58,38 @@ pub enum Codec {
     #[default]
     Pcmu,
     Pcma,
+    /// Wideband, of which speech of 8 kHz fills the lower half.
+    G722,
+    Opus,
 }
 
 impl Codec {
-    pub const SUPPORTED: &str = "pcmu, pcma";
+    pub const SUPPORTED: &str = "pcmu, pcma, g722, opus";
 
-    /// Static, of RFC 3551 table 4.
+    /// Static, of RFC 3551 table 4, but for Opus.
     pub fn payload_type(self) -> u8 {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
+            Self::G722 => 9,
+            Self::Opus => 111,
         }
     }
 
-    pub fn encoding(self) -> &'static str {
+    /// The value of `a=rtpmap`. That of G.722 names half its rate (RFC 3551 §4.5.2), that of Opus
+    /// two channels whatever it carries (RFC 7587 §7).
+    pub fn rtpmap(self) -> &'static str {
         match self {
-            Self::Pcmu => "PCMU",
-            Self::Pcma => "PCMA",
+            Self::Pcmu => "PCMU/8000",
+            Self::Pcma => "PCMA/8000",
+            Self::G722 => "G722/8000",
+            Self::Opus => "opus/48000/2",
         }
+    }
+
+    /// Ticks of the RTP clock in 20 ms.
+    pub fn ticks_per_frame(self) -> u32 {
+        if self == Self::Opus { 960 } else { 160 }
     }
 }
 
@@ -85,6 +100,8 @@ impl FromStr for Codec {
         match text.to_ascii_lowercase().as_str() {
             "pcmu" | "g711u" | "ulaw" => Ok(Self::Pcmu),
             "pcma" | "g711a" | "alaw" => Ok(Self::Pcma),
+            "g722" => Ok(Self::G722),
+            "opus" => Ok(Self::Opus),
             _ => Err(CallError::Codec { name: text.to_owned() }),
         }
     }
@@ -146,6 +163,8 @@ pub struct CallPlan {
     /// 1: both parties mixed. 2: a stream for each.
     pub streams: u8,
     pub codec: Codec,
+    /// Encrypts the media with a key in the offer (RFC 4568).
+    pub srtp: Option<Suite>,
     /// 8 kHz, 16 bit, one channel or one for each stream; repeated to the end of the call.
     /// Without one, speech is made up.
     pub wav: Option<PathBuf>,
@@ -180,6 +199,7 @@ impl CallPlan {
             seconds: 10.0,
             streams: 2,
             codec: Codec::default(),
+            srtp: None,
             wav: None,
             seed: 1,
             metadata: MetadataStyle::default(),

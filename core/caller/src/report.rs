@@ -68,6 +68,21 @@ pub struct StreamReport {
     pub frames: u64,
     /// When the first packet was sent, in Unix time.
     pub first_sent_unix_ms: Option<u64>,
+    /// What the recorder reported of this stream (RFC 3550 §6.4.2).
+    #[serde(default)]
+    pub reports: Reports,
+}
+
+/// Receiver reports that came for a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reports {
+    pub received: u64,
+    /// RTCP that could not be read, or not decrypted.
+    pub unreadable: u64,
+    /// Packets of ours that the newest report calls lost.
+    pub lost: i64,
+    /// The recorder said that it goes.
+    pub goodbye: bool,
 }
 
 /// Told while calls are in progress.
@@ -95,6 +110,8 @@ pub enum CallError {
     Bind { address: SocketAddr, source: io::Error },
     #[error("TLS: {problem}")]
     Tls { problem: String },
+    #[error("encode")]
+    Encoder(#[from] opus::Error),
     #[error("no random numbers from the system")]
     Random(#[source] getrandom::Error),
     #[error("start the RTP sender")]

@@ -71,6 +71,9 @@ pub fn assemble(
         .map(|((index, _), stream)| (index, stream))
         .filter(|(_, stream)| is_first || is_named(stream, facts))
         .collect();
+    // Pictures are no lane of sound. Their packets are kept.
+    let pictures = streams.extract_if(.., |(_, stream)| stream.is_video());
+    let has_pictures = pictures.filter(|(_, stream)| !stream.runs.is_empty()).count() > 0;
     for run in streams.iter_mut().flat_map(|(_, stream)| &mut stream.runs) {
         run.settle();
     }
@@ -100,6 +103,9 @@ pub fn assemble(
         documents: intake.documents,
         ended: intake.ended.is_some(),
     };
+    if has_pictures {
+        call.flag(flag::UNDECODED_TRACK);
+    }
     if intake.interrupted {
         call.flag(flag::INTERRUPTED);
     }
@@ -159,6 +165,9 @@ impl Assembled {
             self.flag(flag::UNDECODED_TRACK);
         }
         let quality = Quality::of(&stream, pauses);
+        if quality.not_authentic > 0 {
+            self.flag(flag::NOT_AUTHENTIC);
+        }
         if quality.received == 0 && stream.sends {
             self.flag(flag::NO_PACKETS);
         }

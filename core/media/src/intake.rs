@@ -10,14 +10,18 @@ use segment::{
     StreamInfo,
 };
 use siprec::rtp::packet::Packet as Datagram;
+use siprec::rtp::srtp::Rejected;
 
 use crate::clock::{AxisNs, CallClock, Reading};
 use crate::codec::{Codec, NARROW_HZ};
+use crate::decrypt::Decryptor;
 use crate::marks::Spans;
 use crate::run::Run;
 
 /// A packet is journaled within seconds of its arrival. Beyond this its time is wrong.
 const LONGEST_WAIT_NS: u64 = 3_600 * 1_000_000_000;
+
+const VIDEO_HZ: u32 = 90_000;
 
 /// Packets that were under way when the recording ended still belong to it.
 const AFTER_END_NS: i64 = 500_000_000;
@@ -29,6 +33,7 @@ pub(crate) struct Intake {
     /// A further communication session of a session that went on before it.
     is_further: bool,
     clock: CallClock,
+    decryptor: Decryptor,
     /// By m-line and label: an m-line whose stream ended may be used again (RFC 3264 §8.1).
     pub streams: BTreeMap<(u16, String), Stream>,
     current: BTreeMap<u16, String>,
@@ -50,6 +55,7 @@ impl Intake {
             recording,
             is_further: recording != session.first_recording(),
             clock: CallClock::default(),
+            decryptor: Decryptor::default(),
             streams: BTreeMap::new(),
             current: BTreeMap::new(),
             spans: Spans::default(),
@@ -79,6 +85,8 @@ pub(crate) struct Stream {
     /// Index of the newest run of each SSRC.
     newest_run: BTreeMap<u32, usize>,
     pub not_rtp: u64,
+    /// Packets of an encrypted stream that are not of who has its key.
+    pub not_authentic: u64,
 }
 
 impl Intake {
@@ -158,6 +166,7 @@ impl Intake {
     }
 
     fn negotiated(&mut self, streams: &[StreamInfo], at: AxisNs) {
+        self.decryptor.negotiated(streams);
         for info in streams {
             let label = info.label.clone().unwrap_or_default();
             let key = (info.index, label.clone());
@@ -196,13 +205,26 @@ impl Intake {
         let boot_ns =
             if waited > LONGEST_WAIT_NS { journaled_boot_ns } else { packet.arrival_boot_ns };
         let arrival = self.clock.axis(boot_ns);
+        // Also what is not of this recording: the rollover counter has to be counted along.
+        let datagram = self.decryptor.open(packet);
         if packet.rtcp || !self.is_part(arrival) {
             return;
         }
         let label = self.current.get(&packet.stream).cloned().unwrap_or_default();
         let stream = self.streams.entry((packet.stream, label.clone())).or_default();
         stream.label = label;
-        let header = match Datagram::parse(&packet.datagram) {
+        let datagram = match datagram {
+            Ok(datagram) => datagram,
+            Err(Rejected::NotAuthentic) => {
+                stream.not_authentic += 1;
+                return;
+            }
+            Err(Rejected::NotRtp(_) | Rejected::TooShort) => {
+                stream.not_rtp += 1;
+                return;
+            }
+        };
+        let header = match Datagram::parse(&datagram) {
             Ok(Datagram::Rtp(header)) => header,
             Ok(Datagram::Rtcp(_)) => return,
             Err(_) => {
@@ -240,6 +262,13 @@ impl Intake {
 }
 
 impl Stream {
+    /// Whether it is pictures: what every format of a video m-line has and no other is this clock
+    /// (RFC 3551 §5).
+    pub fn is_video(&self) -> bool {
+        !self.formats.is_empty()
+            && self.formats.values().all(|format| format.clock_rate == VIDEO_HZ)
+    }
+
     /// Encoding name of the payload type that most packets had, else of the first one negotiated.
     pub fn codec(&self) -> String {
         let name = |payload_type: u8| {

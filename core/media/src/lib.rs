@@ -20,6 +20,7 @@
 mod assemble;
 mod clock;
 mod codec;
+mod decrypt;
 pub mod flac;
 mod intake;
 mod lanes;

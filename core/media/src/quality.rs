@@ -27,12 +27,18 @@ pub struct Quality {
     pub restarts: u64,
     /// Datagrams on the RTP port that are not RTP.
     pub not_rtp: u64,
+    /// Packets of an encrypted stream that are not of who has its key. They are kept and left out.
+    pub not_authentic: u64,
 }
 
 impl Quality {
     /// Of a stream whose runs are settled, in a call that was paused at times.
     pub(crate) fn of(stream: &Stream, pauses: &[(AxisNs, AxisNs)]) -> Self {
-        let mut quality = Self { not_rtp: stream.not_rtp, ..Self::default() };
+        let mut quality = Self {
+            not_rtp: stream.not_rtp,
+            not_authentic: stream.not_authentic,
+            ..Self::default()
+        };
         for run in &stream.runs {
             quality.received += run.entries.len() as u64;
             quality.lost += run.holes().map(|hole| lost(hole, pauses)).sum::<u64>();

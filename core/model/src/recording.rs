@@ -163,6 +163,9 @@ pub mod flag {
     pub const MIXED: &str = "mixed";
     /// Sealed records of it were changed after they were written; they are left out of the audio.
     pub const DAMAGED: &str = "damaged";
+    /// Packets of an encrypted stream are not of who has its key: a stranger's, or the key is wrong.
+    /// They are kept and left out of the audio.
+    pub const NOT_AUTHENTIC: &str = "not_authentic";
     /// Our answer was never acknowledged.
     pub const NO_ACK: &str = "no_ack";
 }

@@ -42,4 +42,4 @@ pub use metadata::Snapshot;
 pub use sdp::{Direction, PayloadFormat};
 pub use server::{Recognition, Srs, SrsConfig};
 pub use session::DialogState;
-pub use stream::{MediaAddress, NegotiatedStream, OfferedStream};
+pub use stream::{MediaAddress, NegotiatedStream, OfferedStream, SrtpKeys};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{ConnId, Transport};
 use crate::metadata::Snapshot;
-use crate::sdp::{Origin, SessionDescription};
+use crate::sdp::{Crypto, Origin, SessionDescription};
 use crate::sip::answer::UnackedAnswer;
 use crate::sip::dialog::Dialog;
 use crate::sip::request::Request;
@@ -35,6 +35,9 @@ pub struct DialogState {
     pub(crate) local_sdp: Vec<u8>,
     /// Where we listen, one entry per m-line.
     pub(crate) local: Vec<Option<SocketAddr>>,
+    /// Our own keys, one entry per m-line.
+    #[serde(default)]
+    pub(crate) crypto: Vec<Option<Crypto>>,
     pub(crate) streams: Vec<NegotiatedStream>,
     pub(crate) snapshot: Snapshot,
     pub(crate) timer: Option<Terms>,
@@ -45,7 +48,7 @@ pub struct DialogState {
 }
 
 /// A request that we answered with 2xx.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Answered {
     pub key: TransactionKey,
     pub is_invite: bool,
@@ -56,6 +59,18 @@ pub(crate) struct Answered {
     pub acknowledged: bool,
     /// The response has our offer, the ACK will have the answer.
     pub awaits_answer: bool,
+}
+
+/// The response has our SRTP keys in it.
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answered")
+            .field("cseq", &self.cseq)
+            .field("is_invite", &self.is_invite)
+            .field("acknowledged", &self.acknowledged)
+            .field("awaits_answer", &self.awaits_answer)
+            .finish_non_exhaustive()
+    }
 }
 
 impl DialogState {

@@ -1,10 +1,11 @@
-//! The audio streams of a recording session as the shell sees them: one per m-line.
+//! The media streams of a recording session as the shell sees them: one per m-line.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sdp::{Direction, PayloadFormat};
+use crate::rtp::srtp::Keying;
+use crate::sdp::{Crypto, Direction, PayloadFormat};
 
 /// Where we receive one stream. RTCP is expected on the next port, or on the same port where
 /// the SRC offered `a=rtcp-mux`.
@@ -53,4 +54,29 @@ pub struct NegotiatedStream {
     pub protocol: String,
     /// RTCP arrives on the RTP port (RFC 5761).
     pub rtcp_mux: bool,
+    /// `audio` or `video`.
+    #[serde(default)]
+    pub media: String,
+    /// Where the SRC receives RTCP (RFC 3605).
+    #[serde(default)]
+    pub remote_rtcp: Option<SocketAddr>,
+    /// The keys of an encrypted stream.
+    #[serde(default)]
+    pub srtp: Option<SrtpKeys>,
+}
+
+/// The keys of both sides, as they stand in the two descriptions (RFC 4568).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SrtpKeys {
+    /// What the SRC protects its packets with.
+    pub theirs: Crypto,
+    /// What we protect our RTCP with.
+    pub ours: Crypto,
+}
+
+impl SrtpKeys {
+    /// Theirs and ours. `None` for keys that were written down by a version that could more.
+    pub fn keying(&self) -> Option<(Keying, Keying)> {
+        Some((self.theirs.keying().ok()?, self.ours.keying().ok()?))
+    }
 }

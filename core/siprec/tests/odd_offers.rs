@@ -119,15 +119,19 @@ fn a_re_invite_without_an_offer_is_offered_what_we_have() {
 #[test]
 fn what_cannot_be_recorded_is_refused_stream_by_stream_and_never_with_6xx() {
     let audio = "m=audio 4000 RTP/AVP 0\r\n";
+    // The mode of encryption is one that we do not have.
     let secure = "m=audio 4002 RTP/SAVP 0\r\n\
-                  a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkw\r\n";
-    let video = "m=video 4004 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n";
+                  a=crypto:1 F8_128_HMAC_SHA1_80 inline:MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkw\r\n";
+    let dtls = "m=audio 4002 UDP/TLS/RTP/SAVP 0\r\na=fingerprint:sha-256 00\r\n";
+    let fax = "m=image 4004 udptl t38\r\n";
     let head = "v=0\r\nc=IN IP4 192.0.2.1\r\n";
     for (media, status, warning) in [
-        (format!("{audio}{secure}{video}"), 200, ""),
-        (secure.to_owned(), 488, "302"),
-        (video.to_owned(), 488, "304"),
-        (format!("{secure}{video}"), 488, "302"),
+        (format!("{audio}{secure}{fax}"), 200, ""),
+        (secure.to_owned(), 488, "399"),
+        (dtls.to_owned(), 488, "302"),
+        (fax.to_owned(), 488, "304"),
+        (format!("{secure}{fax}"), 488, "399"),
+        ("m=audio 4000 RTP/AVP\r\n".to_owned(), 488, "305"),
     ] {
         let mut pair = Pair::udp();
         let invite = pair.invite("", &format!("{head}{media}"));
@@ -139,7 +143,7 @@ fn what_cannot_be_recorded_is_refused_stream_by_stream_and_never_with_6xx() {
         if status == 200 {
             let sdp = answer.body();
             let lines = m_lines(&sdp);
-            assert_eq!(lines[1..], ["m=audio 0 RTP/SAVP 0", "m=video 0 RTP/AVP 96"]);
+            assert_eq!(lines[1..], ["m=audio 0 RTP/SAVP 0", "m=image 0 udptl t38"]);
         } else {
             assert_eq!(pair.event_names(), ["offered", "ended"]);
         }

@@ -185,7 +185,9 @@ fn the_audio_of_an_ipv6_offer_is_recorded() {
     pair.send(read("rfc5118/ipv6-in-sdp.dat"));
     let streams = pair.streams();
     assert_eq!(streams[0].remote, Some("[2001:db8::20]:6000".parse().expect("an address")));
-    assert_eq!((streams[0].removed, streams[1].removed), (false, true), "audio, not video");
+    assert_eq!((streams[0].media.as_str(), streams[1].media.as_str()), ("audio", "video"));
+    assert_eq!(streams[1].remote, Some("[2001:db8::20]:6024".parse().expect("an address")));
+    assert!(streams.iter().all(|stream| !stream.removed));
 }
 
 /// Every message with bytes cut off, doubled and changed, as datagram and as stream.

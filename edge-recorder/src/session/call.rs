@@ -386,8 +386,8 @@ fn stream_info(stream: &NegotiatedStream) -> StreamInfo {
         removed: stream.removed,
         remote: stream.remote,
         local_port: stream.local.map_or(0, |local| local.port()),
-        // Encrypted streams are refused, so there are no keys to keep.
-        crypto: Vec::new(),
+        // What the SRC protects its packets with. Ours protects only what we send.
+        crypto: stream.srtp.iter().map(|keys| keys.theirs.to_line().into()).collect(),
     }
 }
 

@@ -55,6 +55,22 @@ pub(super) const RTCP_PACKET_TYPES: std::ops::RangeInclusive<u8> = 192..=223;
 impl<'a> RtpHeader<'a> {
     /// Reads a datagram that may be anything.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, PacketError> {
+        let mut header = Self::parse_sealed(datagram)?;
+        if datagram[0] & 0x20 != 0 {
+            let bytes = datagram.len();
+            // The last byte counts the padding, itself included.
+            let padding = header.payload.last().copied().unwrap_or(0);
+            let kept = header.payload.len().checked_sub(usize::from(padding));
+            let kept = kept.filter(|_| padding > 0);
+            header.payload =
+                &header.payload[..kept.ok_or(PacketError::Padding { padding, bytes })?];
+        }
+        Ok(header)
+    }
+
+    /// Reads a packet whose payload is encrypted (RFC 3711 §3.1). The header is not, but the byte
+    /// that counts the padding is, so that `payload` is everything behind the header.
+    pub fn parse_sealed(datagram: &'a [u8]) -> Result<Self, PacketError> {
         let bytes = datagram.len();
         let too_short = PacketError::TooShort { bytes };
         let [first, second, ..] = *datagram else { return Err(too_short) };
@@ -76,13 +92,6 @@ impl<'a> RtpHeader<'a> {
             extension = Some((u16::from_be_bytes([head[0], head[1]]), content));
             rest = after;
         }
-        let mut payload = rest;
-        if first & 0x20 != 0 {
-            // The last byte counts the padding, itself included.
-            let padding = rest.last().copied().unwrap_or(0);
-            let kept = rest.len().checked_sub(usize::from(padding)).filter(|_| padding > 0);
-            payload = &rest[..kept.ok_or(PacketError::Padding { padding, bytes })?];
-        }
         let word = |at: usize| {
             u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
         };
@@ -94,7 +103,7 @@ impl<'a> RtpHeader<'a> {
             ssrc: word(8),
             csrcs,
             extension,
-            payload,
+            payload: rest,
         })
     }
 

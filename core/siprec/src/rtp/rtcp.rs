@@ -135,6 +135,13 @@ pub fn receiver_report(ssrc: u32, blocks: &[ReportBlock], cname: &str) -> Vec<u8
     compound
 }
 
+/// The end of a compound: these sources send no more (§6.6).
+pub fn append_bye(compound: &mut Vec<u8>, ssrcs: &[u32]) {
+    let ssrcs = &ssrcs[..ssrcs.len().min(31)];
+    begin(compound, ssrcs.len(), BYE, ssrcs.len());
+    compound.extend(ssrcs.iter().flat_map(|ssrc| ssrc.to_be_bytes()));
+}
+
 /// A sender report and CNAME, as an SRC sends them.
 pub fn sender_report(ssrc: u32, info: &SenderInfo, cname: &str) -> Vec<u8> {
     let mut compound = Vec::with_capacity(92);
@@ -234,6 +241,14 @@ mod tests {
         let parsed = parse(&receiver_report(1, &[block], ""));
         let Rtcp::ReceiverReport { blocks, .. } = &parsed[0] else { panic!("{parsed:?}") };
         assert_eq!(blocks[0].cumulative_lost, 0x7f_ffff);
+    }
+
+    #[test]
+    fn our_goodbye_stands_behind_a_report_and_is_read_back() {
+        let mut compound = receiver_report(9, &[], "x");
+        append_bye(&mut compound, &[9]);
+        let report = Rtcp::ReceiverReport { ssrc: 9, blocks: vec![] };
+        assert_eq!(parse(&compound), [report, Rtcp::Bye { ssrcs: vec![9] }]);
     }
 
     #[test]

@@ -11,11 +11,16 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{MediaDescription, Origin, PayloadFormat, SessionDescription};
+use super::{Crypto, MediaDescription, Origin, PayloadFormat, SessionDescription};
 
 /// Answers `offer`. `local` holds where we receive RTP for each m-line, `None` to refuse it; an
-/// m-line beyond its end is refused as well.
-pub fn build(offer: &SessionDescription, local: &[Option<SocketAddr>], origin: &Origin) -> Vec<u8> {
+/// m-line beyond its end is refused as well. `crypto` holds our own key for each that is encrypted.
+pub fn build(
+    offer: &SessionDescription,
+    local: &[Option<SocketAddr>],
+    crypto: &[Option<Crypto>],
+    origin: &Origin,
+) -> Vec<u8> {
     let local = |index: usize, media: &MediaDescription| {
         local.get(index).copied().flatten().filter(|_| !media.port_zero())
     };
@@ -24,7 +29,12 @@ pub fn build(offer: &SessionDescription, local: &[Option<SocketAddr>], origin: &
     let mut text = session_lines(origin, session_address);
     for (index, media) in offer.media.iter().enumerate() {
         match local(index, media) {
-            Some(address) => accepted_media(&mut text, media, address, session_address),
+            Some(address) => {
+                accepted_media(&mut text, media, address, session_address);
+                if let Some(crypto) = crypto.get(index).and_then(Option::as_ref) {
+                    line(&mut text, format_args!("a=crypto:{}", crypto.to_line()));
+                }
+            }
             None => refused_media(&mut text, media),
         }
     }
@@ -142,7 +152,7 @@ mod tests {
 
     fn answer(offered: &str, local: &[Option<SocketAddr>]) -> String {
         let offered = offer::parse(offered.as_bytes()).unwrap();
-        String::from_utf8(build(&offered, local, &origin())).unwrap()
+        String::from_utf8(build(&offered, local, &[], &origin())).unwrap()
     }
 
     #[test]
@@ -209,6 +219,29 @@ mod tests {
             ]
         );
         assert!(answer.contains("m=video 0 RTP/AVP 96\r\na=label:v\r\n"));
+    }
+
+    #[test]
+    fn an_encrypted_stream_is_answered_with_tag_and_suite_of_the_offer_and_our_key() {
+        let key = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+        let offered = offer::parse(
+            format!(
+                "v=0\nm=audio 4000 RTP/SAVP 0\na=crypto:1 F8_128_HMAC_SHA1_80 inline:{key}\n\
+                 a=crypto:7 AES_CM_128_HMAC_SHA1_32 inline:{key}|2^20|1:4\n"
+            )
+            .as_bytes(),
+        )
+        .unwrap();
+        let ours = Crypto::answering(offered.media[0].usable_crypto().unwrap(), vec![0; 30]);
+        let local = [at("192.0.2.50:20000")];
+        let answer = build(&offered, &local, &[Some(ours)], &origin());
+        let answer = String::from_utf8(answer).unwrap();
+        let zeros = "A".repeat(40);
+        assert!(answer.contains("m=audio 20000 RTP/SAVP 0\r\n"), "{answer}");
+        let line = format!("\r\na=crypto:7 AES_CM_128_HMAC_SHA1_32 inline:{zeros}\r\n");
+        assert!(answer.contains(&line), "{answer}");
+        assert_eq!(answer.matches("a=crypto").count(), 1);
+        assert!(!answer.contains(key));
     }
 
     #[test]

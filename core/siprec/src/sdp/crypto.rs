@@ -1,12 +1,15 @@
-//! SRTP keys in a session description: `a=crypto` (RFC 4568 §4, §6).
+//! SRTP keys in a session description: `a=crypto` (RFC 4568 §4, §6, §7.1).
 //!
 //! Whoever reads these can decrypt the call, so `Debug` shows everything but the key.
 
 use std::fmt;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
+
+use crate::rtp::srtp::{Keying, KeyingError, MasterKey as SrtpKey, Suite};
 
 /// One `a=crypto` line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +52,87 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+/// Why a line cannot be used, though it can be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    #[error("crypto suite {suite}")]
+    Suite { suite: String },
+    /// RFC 4568 §6.3.7: one that is unknown and not marked as optional makes the line invalid.
+    #[error("session parameter {parameter}")]
+    Parameter { parameter: String },
+    #[error("keys")]
+    Keys(#[from] KeyingError),
+}
+
 impl Crypto {
+    /// A line with one key, of the suite's length.
+    pub fn new(tag: u32, suite: Suite, key_and_salt: Vec<u8>) -> Self {
+        let keys = vec![MasterKey { key_and_salt, lifetime_packets: None, mki: None }];
+        Self { tag, suite: suite.name().to_owned(), keys, session_parameters: Vec::new() }
+    }
+
+    /// A line of our own with a new key, answering `offered` (RFC 4568 §7.1.2: same tag, same
+    /// suite, and of the parameters those that are negotiated). `key_and_salt` has the suite's
+    /// length; an offer that [`Self::keying`] takes has a suite.
+    pub fn answering(offered: &Self, key_and_salt: Vec<u8>) -> Self {
+        let negotiated = offered
+            .session_parameters
+            .iter()
+            .filter(|parameter| parameter.to_ascii_uppercase().starts_with("UNENCRYPTED_"));
+        Self {
+            tag: offered.tag,
+            suite: offered.suite.clone(),
+            keys: vec![MasterKey { key_and_salt, lifetime_packets: None, mki: None }],
+            session_parameters: negotiated.cloned().collect(),
+        }
+    }
+
+    /// What the line means to whoever protects packets by it or reads them.
+    pub fn keying(&self) -> Result<Keying, Unusable> {
+        let suite = Suite::parse(&self.suite);
+        let suite = suite.ok_or_else(|| Unusable::Suite { suite: self.suite.clone() })?;
+        let keys = self.keys.iter().map(|key| {
+            let mki = key.mki.map(Mki::bytes).unwrap_or_default();
+            SrtpKey::new(suite, &key.key_and_salt, &mki)
+        });
+        let mut keying = Keying::new(suite, keys.collect::<Result<_, _>>()?)?;
+        for parameter in &self.session_parameters {
+            let upper = parameter.to_ascii_uppercase();
+            let name = upper.split('=').next().unwrap_or_default();
+            match (name, upper.as_str()) {
+                ("UNENCRYPTED_SRTP", _) => keying.plain_rtp = true,
+                ("UNENCRYPTED_SRTCP", _) => keying.plain_rtcp = true,
+                // A hint for a window that we do not have, and rates that change nothing.
+                ("WSH" | "FEC_ORDER", _) | (_, "KDR=0") => {}
+                (name, _) if name.starts_with('-') => {}
+                _ => return Err(Unusable::Parameter { parameter: parameter.clone() }),
+            }
+        }
+        Ok(keying)
+    }
+
+    /// The value of an `a=crypto` attribute. With it goes the key, so it is for SDP and for what
+    /// is sealed.
+    pub fn to_line(&self) -> String {
+        let mut line = format!("{} {} ", self.tag, self.suite);
+        for (at, key) in self.keys.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ";" };
+            let encoded = STANDARD.encode(&key.key_and_salt);
+            write!(line, "{separator}inline:{encoded}").expect("writing to a String cannot fail");
+            if let Some(packets) = key.lifetime_packets {
+                write!(line, "|{packets}").expect("writing to a String cannot fail");
+            }
+            if let Some(Mki { value, length_bytes }) = key.mki {
+                write!(line, "|{value}:{length_bytes}").expect("writing to a String cannot fail");
+            }
+        }
+        for parameter in &self.session_parameters {
+            line.push(' ');
+            line.push_str(parameter);
+        }
+        line
+    }
+
     /// Reads the value of an `a=crypto` attribute; `None` when no key can be had from it.
     pub fn parse(value: &str) -> Option<Self> {
         let mut fields = value.split_whitespace();
@@ -58,6 +141,17 @@ impl Crypto {
         let keys: Vec<_> =
             fields.next()?.split(';').map(MasterKey::parse).collect::<Option<_>>()?;
         Some(Self { tag, suite, keys, session_parameters: fields.map(str::to_owned).collect() })
+    }
+}
+
+impl Mki {
+    /// As it stands in packets: an integer in network order.
+    fn bytes(self) -> Vec<u8> {
+        let length = usize::from(self.length_bytes);
+        let value = self.value.to_be_bytes();
+        let mut bytes = vec![0; length.saturating_sub(value.len())];
+        bytes.extend_from_slice(&value[value.len().saturating_sub(length)..]);
+        bytes
     }
 }
 
@@ -140,6 +234,53 @@ mod tests {
         assert!(printed.contains("(secret)") && !printed.contains("WVNf"), "{printed}");
         // The bytes of the key must not be there as numbers either: it starts with 89, 83.
         assert!(!printed.contains("89, 83"), "{printed}");
+    }
+
+    #[test]
+    fn a_line_is_written_as_it_was_read() {
+        for line in [
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}"),
+            format!("7 AES_CM_128_HMAC_SHA1_32 inline:{KEY}|1048576|1:4;inline:{KEY}|1048576|2:4"),
+            format!("2 F8_128_HMAC_SHA1_80 inline:{KEY}|66:4 KDR=0 -X=y"),
+        ] {
+            assert_eq!(Crypto::parse(&line).unwrap().to_line(), line);
+        }
+    }
+
+    #[test]
+    fn an_answer_has_tag_and_suite_of_the_offer_and_a_key_of_its_own() {
+        let line = format!(
+            "9 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^20|1:4 UNENCRYPTED_SRTCP WSH=128 KDR=0"
+        );
+        let answer = Crypto::answering(&Crypto::parse(&line).unwrap(), vec![7; 30]);
+        let key = STANDARD.encode([7; 30]);
+        let expected = format!("9 AES_CM_128_HMAC_SHA1_80 inline:{key} UNENCRYPTED_SRTCP");
+        assert_eq!(answer.to_line(), expected);
+    }
+
+    #[test]
+    fn what_we_have_is_used_and_what_we_lack_is_told() {
+        let keying = |line: &str| Crypto::parse(line).unwrap().keying();
+        let cm = "1 AES_CM_128_HMAC_SHA1_80 inline:";
+        let plain = keying(&format!("{cm}{KEY} UNENCRYPTED_SRTP -NEW=1 FEC_ORDER=SRTP_FEC"));
+        assert!(plain.is_ok_and(|keying| keying.plain_rtp && !keying.plain_rtcp));
+        for parameter in ["UNAUTHENTICATED_SRTP", "KDR=1", "FEC_KEY=inline:x", "NEW"] {
+            let refused = keying(&format!("{cm}{KEY} {parameter}"));
+            assert_eq!(refused, Err(Unusable::Parameter { parameter: parameter.to_owned() }));
+        }
+        assert!(matches!(keying(&format!("{cm}AAAA")), Err(Unusable::Keys(_))));
+        let f8 = keying(&format!("1 F8_128_HMAC_SHA1_80 inline:{KEY}"));
+        assert!(matches!(f8, Err(Unusable::Suite { .. })));
+        let anonymous = keying(&format!("{cm}{KEY};inline:{KEY}"));
+        assert_eq!(anonymous, Err(Unusable::Keys(KeyingError::Identifiers)));
+    }
+
+    #[test]
+    fn a_key_identifier_fills_its_length_from_the_right() {
+        let bytes = |value, length_bytes| Mki { value, length_bytes }.bytes();
+        assert_eq!(bytes(0x1234, 1), [0x34]);
+        assert_eq!(bytes(0x1234, 4), [0, 0, 0x12, 0x34]);
+        assert_eq!(bytes(1, 10), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-pub use crypto::Crypto;
+pub use crypto::{Crypto, Unusable};
 pub use format::PayloadFormat;
 
 /// Which way media flows, from the side of whoever wrote the description (RFC 8866 §6.7).
@@ -123,14 +123,19 @@ impl MediaDescription {
         self.port == 0
     }
 
-    /// Plain audio over RTP with at least one payload type: what can be recorded.
+    /// Audio or video over RTP with at least one payload type: what can be recorded.
     ///
-    /// The secure profiles are not, because their packets could not be read afterwards.
+    /// Encrypted streams only with a key that we can use: packets that nobody will ever read are
+    /// no recording.
     pub fn is_recordable(&self) -> bool {
-        self.media == "audio"
+        self.is_audio_or_video()
             && !self.port_zero()
-            && self.is_plain_rtp()
+            && (self.is_plain_rtp() || self.usable_crypto().is_some())
             && !self.formats.is_empty()
+    }
+
+    pub fn is_audio_or_video(&self) -> bool {
+        matches!(self.media.as_str(), "audio" | "video")
     }
 
     /// `RTP/AVP` (RFC 3551) or `RTP/AVPF` (RFC 4585).
@@ -138,11 +143,16 @@ impl MediaDescription {
         ["RTP/AVP", "RTP/AVPF"].iter().any(|plain| self.protocol.eq_ignore_ascii_case(plain))
     }
 
-    /// `RTP/SAVP` (RFC 3711), `RTP/SAVPF` (RFC 5124), or either of them over DTLS (RFC 5764).
+    /// `RTP/SAVP` (RFC 3711) or `RTP/SAVPF` (RFC 5124), whose keys come in `a=crypto`. Over DTLS
+    /// (RFC 5764) they do not, and we have no DTLS.
     pub fn is_secure_rtp(&self) -> bool {
-        ["RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF"]
-            .iter()
-            .any(|secure| self.protocol.eq_ignore_ascii_case(secure))
+        ["RTP/SAVP", "RTP/SAVPF"].iter().any(|secure| self.protocol.eq_ignore_ascii_case(secure))
+    }
+
+    /// The first line of a secure stream that we can use: they come in order of preference
+    /// (RFC 4568 §7.1.2). A key offered for plain RTP is not used, and the answer has none.
+    pub fn usable_crypto(&self) -> Option<&Crypto> {
+        self.crypto.iter().find(|line| self.is_secure_rtp() && line.keying().is_ok())
     }
 
     /// Where its writer receives RTCP: as it says, on the RTP port when multiplexed, else one

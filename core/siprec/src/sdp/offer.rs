@@ -275,7 +275,29 @@ mod tests {
         assert_eq!(offer.media[1].direction, Direction::SendOnly);
         assert_eq!(offer.media[1].crypto.len(), 1);
         assert_eq!(offer.media[1].crypto[0].tag, 9);
-        assert!(offer.media[0].is_secure_rtp() && !offer.media[0].is_recordable());
+        assert!(offer.media.iter().all(|media| media.is_secure_rtp() && media.is_recordable()));
+        assert_eq!(offer.media[1].usable_crypto().map(|line| line.tag), Some(9));
+    }
+
+    #[test]
+    fn a_secure_stream_is_recordable_by_its_first_usable_key_and_not_without() {
+        let key = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+        let media = |profile: &str, lines: &[&str]| {
+            let lines: String = lines.iter().map(|line| format!("a=crypto:{line}\n")).collect();
+            read(&format!("v=0\nm=audio 4000 {profile} 0\n{lines}")).media.remove(0)
+        };
+        let f8 = format!("1 F8_128_HMAC_SHA1_80 inline:{key}");
+        let cm = format!("2 AES_CM_128_HMAC_SHA1_32 inline:{key}");
+        for profile in ["RTP/SAVP", "rtp/savpf"] {
+            let both = media(profile, &[&f8, &cm]);
+            assert_eq!(both.usable_crypto().map(|line| line.tag), Some(2));
+            assert!(both.is_recordable());
+            assert!(!media(profile, &[&f8]).is_recordable());
+            assert!(!media(profile, &[]).is_recordable());
+        }
+        assert!(!media("UDP/TLS/RTP/SAVP", &[&cm]).is_recordable());
+        let plain = media("RTP/AVPF", &[&cm]);
+        assert!(plain.is_recordable() && plain.usable_crypto().is_none());
     }
 
     #[test]

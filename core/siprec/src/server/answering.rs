@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use rand::RngExt;
 use rsip::StatusCode;
 
 use super::Srs;
@@ -157,12 +158,15 @@ impl Srs {
         let awaits_answer = matches!(pending.offer, Offer::Ours);
         let sdp = match pending.offer {
             Offer::Theirs(description) => {
-                let mut sdp = answer::build(&description, &local, &state.origin);
+                let draw = |key: &mut [u8]| self.rng.fill(key);
+                let crypto = negotiation::own_crypto(&description, &state.crypto, draw);
+                let mut sdp = answer::build(&description, &local, &crypto, &state.origin);
                 if !state.local_sdp.is_empty() && sdp != state.local_sdp {
                     state.origin.version += 1;
-                    sdp = answer::build(&description, &local, &state.origin);
+                    sdp = answer::build(&description, &local, &crypto, &state.origin);
                 }
-                state.streams = negotiation::negotiated(&description, &local);
+                state.streams = negotiation::negotiated(&description, &local, &crypto);
+                state.crypto = crypto;
                 state.remote = description;
                 self.events.push_back(Event::Media { key, streams: state.streams.clone() });
                 sdp

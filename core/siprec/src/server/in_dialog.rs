@@ -11,7 +11,7 @@ use crate::event::{EndReason, Event, SessionKey};
 use crate::sdp::offer;
 use crate::session::body::Body;
 use crate::session::negotiation::{self, Offer};
-use crate::session::{Arrival, Pending};
+use crate::session::{Arrival, DialogState, Pending};
 use crate::sip::message::{Message, Method as AnyMethod};
 use crate::sip::request::{Refusal, Request, Unusable};
 use crate::sip::transaction::{ServerTransaction, TransactionKey};
@@ -93,7 +93,7 @@ impl Srs {
             let state = &mut session.state;
             state.streams = match answer {
                 Some(answer) => {
-                    let streams = negotiation::negotiated(&answer, &state.local);
+                    let streams = negotiation::negotiated(&answer, &state.local, &state.crypto);
                     state.remote = answer;
                     streams
                 }
@@ -235,10 +235,14 @@ impl Srs {
             }
             Offer::Ours if request.is(Method::Invite) => {
                 let state = &mut session.state;
-                let mut sdp = negotiation::offer_again(&state.remote, &state.local, &state.origin);
+                let offer = |state: &DialogState| {
+                    let DialogState { remote, local, crypto, origin, .. } = state;
+                    negotiation::offer_again(remote, local, crypto, origin)
+                };
+                let mut sdp = offer(state);
                 if sdp != state.local_sdp {
                     state.origin.version += 1;
-                    sdp = negotiation::offer_again(&state.remote, &state.local, &state.origin);
+                    sdp = offer(state);
                 }
                 state.local_sdp.clone_from(&sdp);
                 self.answer_ok(now, key, &asked, Some(sdp), timer, true);

@@ -149,6 +149,7 @@ impl Srs {
             remote: SessionDescription::default(),
             local_sdp: Vec::new(),
             local: Vec::new(),
+            crypto: Vec::new(),
             streams: Vec::new(),
             snapshot: Snapshot::default(),
             timer: None,

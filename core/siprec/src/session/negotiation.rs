@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use rsip::StatusCode;
 
-use crate::sdp::{Direction, MediaDescription, Origin, SessionDescription, answer, offer};
-use crate::stream::{MediaAddress, NegotiatedStream, OfferedStream};
+use crate::sdp::{Crypto, Direction, MediaDescription, Origin, SessionDescription, answer, offer};
+use crate::stream::{MediaAddress, NegotiatedStream, OfferedStream, SrtpKeys};
 
 /// An offer that waits for the shell's addresses.
 #[derive(Debug)]
@@ -60,10 +60,16 @@ impl Offer {
         };
         let mut wanted = description.media.iter().filter(|media| !media.port_zero()).peekable();
         wanted.peek()?;
-        let audio: Vec<_> = wanted.filter(|media| media.media == "audio").collect();
-        Some(if audio.is_empty() {
+        let heard: Vec<_> = wanted.filter(|media| media.is_audio_or_video()).collect();
+        let is_rtp = |media: &&MediaDescription| media.is_plain_rtp() || media.is_secure_rtp();
+        let without_key =
+            |media: &&MediaDescription| media.is_secure_rtp() && media.usable_crypto().is_none();
+        Some(if heard.is_empty() {
             NotAcceptable::new(304, "Media type not available", own)
-        } else if audio.iter().all(|media| !media.is_plain_rtp()) {
+        } else if heard.iter().all(without_key) {
+            // Nothing of RFC 3261 §20.43 says it, so in words.
+            NotAcceptable::new(399, "No usable key in a=crypto", own)
+        } else if !heard.iter().any(is_rtp) {
             NotAcceptable::new(302, "Incompatible transport protocol", own)
         } else {
             NotAcceptable::new(305, "Incompatible media format", own)
@@ -101,6 +107,29 @@ fn proposed((index, media): (usize, &MediaDescription)) -> OfferedStream {
     OfferedStream { address: None, direction, usable: true, ..offered(index, media) }
 }
 
+/// Our key for each m-line that is encrypted. One that we have for the same suite stays, so that
+/// an offer that changes something else does not make the SRC begin anew; others are drawn.
+pub fn own_crypto(
+    offer: &SessionDescription,
+    known: &[Option<Crypto>],
+    mut draw: impl FnMut(&mut [u8]),
+) -> Vec<Option<Crypto>> {
+    let own = |(index, media): (usize, &MediaDescription)| {
+        let offered = media.usable_crypto()?;
+        let bytes = offered.keying().ok()?.suite.key_and_salt_bytes();
+        let known = known.get(index).and_then(Option::as_ref);
+        let known = known.filter(|known| known.suite.eq_ignore_ascii_case(&offered.suite));
+        let key = known.and_then(|known| known.keys.first()).map(|key| key.key_and_salt.clone());
+        let key = key.unwrap_or_else(|| {
+            let mut key = vec![0; bytes];
+            draw(&mut key);
+            key
+        });
+        Some(Crypto::answering(offered, key))
+    };
+    offer.media.iter().enumerate().map(own).collect()
+}
+
 /// Our own offer with a place-holder for the address: what formats it has.
 fn our_proposal() -> SessionDescription {
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 9));
@@ -108,13 +137,17 @@ fn our_proposal() -> SessionDescription {
     offer::parse(&answer::build_offer(&[unspecified], &origin)).unwrap_or_default()
 }
 
-/// What is recorded when `remote` is what the SRC says and `local` is where we listen.
+/// What is recorded when `remote` is what the SRC says, `local` is where we listen, and `crypto`
+/// is what we protect our RTCP with.
 pub fn negotiated(
     remote: &SessionDescription,
     local: &[Option<SocketAddr>],
+    crypto: &[Option<Crypto>],
 ) -> Vec<NegotiatedStream> {
     let stream = |(index, media): (usize, &MediaDescription)| {
         let local = local.get(index).copied().flatten().filter(|_| !media.port_zero());
+        let ours = crypto.get(index).and_then(Option::as_ref);
+        let srtp = media.usable_crypto().zip(ours);
         NegotiatedStream {
             index,
             label: media.label.clone(),
@@ -129,6 +162,10 @@ pub fn negotiated(
             removed: local.is_none(),
             protocol: media.protocol.clone(),
             rtcp_mux: media.rtcp_mux,
+            media: media.media.clone(),
+            remote_rtcp: media.rtcp_address(),
+            srtp: srtp
+                .map(|(theirs, ours)| SrtpKeys { theirs: theirs.clone(), ours: ours.clone() }),
         }
     };
     remote.media.iter().enumerate().map(stream).collect()
@@ -137,9 +174,10 @@ pub fn negotiated(
 /// What is recorded when the SRC never answered our offer: whatever arrives.
 pub fn unanswered(ours: &[u8], local: &[Option<SocketAddr>]) -> Vec<NegotiatedStream> {
     let ours = offer::parse(ours).unwrap_or_default();
-    let mut streams = negotiated(&ours, local);
+    let mut streams = negotiated(&ours, local, &[]);
     for stream in &mut streams {
         stream.remote = None;
+        stream.remote_rtcp = None;
         stream.direction = Direction::SendOnly;
     }
     streams
@@ -150,11 +188,12 @@ pub fn unanswered(ours: &[u8], local: &[Option<SocketAddr>]) -> Vec<NegotiatedSt
 pub fn offer_again(
     remote: &SessionDescription,
     local: &[Option<SocketAddr>],
+    crypto: &[Option<Crypto>],
     origin: &Origin,
 ) -> Vec<u8> {
     let mut remote = remote.clone();
     for media in &mut remote.media {
         media.signalled_direction = Direction::SendOnly;
     }
-    answer::build(&remote, local, origin)
+    answer::build(&remote, local, crypto, origin)
 }
