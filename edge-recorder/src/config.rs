@@ -183,6 +183,13 @@ pub struct RtpConfig {
     /// Per socket. The kernel grants at most `net.core.rmem_max`; its usual 212 kB hold 5 s of a
     /// G.711 stream.
     pub receive_buffer_bytes: u32,
+    /// Packets of one stream that are recorded in a second; the rest is counted and dropped. Audio
+    /// has 50 to 400, video up to 1,500.
+    pub packets_per_sec: NonZeroU32,
+    /// Whether a stream is taken of which no codec is known here. Its packets are kept, and a later
+    /// version may be able to play them; without it, the client is told at once that it offers
+    /// nothing that can be played.
+    pub unknown_codecs: bool,
     pub capture: CaptureMode,
 }
 
@@ -194,6 +201,8 @@ impl Default for RtpConfig {
             ports: PortRange { first: 20_000, last: 29_999 },
             quarantine_secs: 10,
             receive_buffer_bytes: 425_984,
+            packets_per_sec: NonZeroU32::new(2_000).expect("2,000 is not zero"),
+            unknown_codecs: true,
             capture: CaptureMode::Auto,
         }
     }

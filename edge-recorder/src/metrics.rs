@@ -57,6 +57,11 @@ fn describe() {
         "Packets on RTP ports that were not recorded, by reason"
     );
     describe_counter!(
+        "linekeeper_srtp_not_authentic_packets_total",
+        "Packets of encrypted streams that are not of who has the key, of those that were tried"
+    );
+    describe_counter!("linekeeper_rtcp_reports_sent_total", "RTCP reports sent to SRCs");
+    describe_counter!(
         "linekeeper_rtp_kernel_dropped_packets_total",
         "Packets that the kernel dropped because a socket's buffer was full"
     );
@@ -75,6 +80,7 @@ fn describe() {
         "linekeeper_rtp_packets_total",
         "linekeeper_rtp_lost_packets_total",
         "linekeeper_rtp_kernel_dropped_packets_total",
+        "linekeeper_srtp_not_authentic_packets_total",
         "linekeeper_journal_dropped_packets_total",
         "linekeeper_journal_sync_errors_total",
         "linekeeper_calls_total",

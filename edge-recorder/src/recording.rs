@@ -85,6 +85,8 @@ impl Recording {
             trunks: config.sip.trunks.clone(),
             retry_after_secs: config.sip.retry_after_secs,
             rtp_address: config.rtp.address,
+            packets_per_sec: config.rtp.packets_per_sec.get(),
+            unknown_codecs: config.rtp.unknown_codecs,
         };
         let parts = Parts {
             journal: self.journal.clone(),

@@ -15,6 +15,7 @@
 //! packets ─► journal: Packets           Ended ─► capture closes ─► journal: Ended
 //! ```
 
+mod agreed;
 mod call;
 mod commands;
 mod digits;
@@ -69,6 +70,10 @@ pub struct Settings {
     pub retry_after_secs: u32,
     /// What SDP answers name, when it is not where the sockets are bound.
     pub rtp_address: Option<IpAddr>,
+    /// Of one stream; more are not recorded.
+    pub packets_per_sec: u32,
+    /// Whether a stream is taken of which no codec is known to us.
+    pub unknown_codecs: bool,
 }
 
 /// The parts that a recorder works with.
@@ -93,6 +98,14 @@ pub struct Recorder {
     unwritten: VecDeque<(SessionTag, Moment, AppendRecord)>,
     accepting: Option<bool>,
     journal_full: bool,
+}
+
+fn terms(settings: &Settings, journal: &JournalHandle, call: &Call) -> agreed::Terms {
+    agreed::Terms {
+        signaling: call.signaling,
+        epoch: journal.epoch(),
+        packets_per_sec: settings.packets_per_sec,
+    }
 }
 
 struct Ending {
@@ -152,8 +165,10 @@ impl Recorder {
                     self.parts.capture.order(Order::CloseStream { session, stream: index });
                 }
             } else {
-                let offered = stream.remote;
-                self.parts.capture.order(Order::Source { session, stream: index, offered });
+                let terms = terms(&self.settings, &self.parts.journal, call);
+                let ports = call.story.streams.get(&index);
+                let expected = Box::new(agreed::by_answer(stream, ports, terms));
+                self.parts.capture.order(Order::Expect { session, stream: index, expected });
             }
         }
         call.negotiated = streams;
@@ -278,6 +293,14 @@ impl Recorder {
             tracing::warn!("the journal takes packets again");
         }
         self.journal_full = lost > 0;
+        for rolled in swept.rollovers {
+            let key = self.keys.get(&rolled.session);
+            let Some(call) = key.and_then(|key| self.calls.get_mut(key)) else { continue };
+            if let Some(stream) = call.story.streams.get_mut(&rolled.stream) {
+                stream.rollover = Some((rolled.ssrc, rolled.roc));
+                call.unsaved = true;
+            }
+        }
         for closed in swept.closed {
             for port in closed.ports {
                 self.parts.ports.release(port, Instant::now());
@@ -336,6 +359,13 @@ impl Recorder {
         }
         if !self.unwritten.is_empty() {
             self.write_ends();
+        }
+        let calls = self.calls.iter_mut();
+        let unsaved: Vec<SessionKey> = calls
+            .filter_map(|(key, call)| std::mem::take(&mut call.unsaved).then_some(*key))
+            .collect();
+        for key in unsaved {
+            self.save_dialog(srs, key);
         }
         self.probe_silent_calls(now, srs);
         self.tell_calls();

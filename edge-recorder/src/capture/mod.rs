@@ -8,14 +8,16 @@
 //! - A packet's time is the kernel's time of its arrival, on the boot clock.
 //! - What arrived before a pause, an end or a shutdown is delivered; what arrives while paused is
 //!   dropped and counted, and is never written anywhere.
-//! - Only the source of a stream is recorded; see [`latch`].
+//! - Only the source of a stream is recorded; see [`gate`] and [`latch`].
+//! - The SRC hears that somebody listens; see [`report`].
 
-pub mod latch;
+pub mod gate;
+mod latch;
 pub mod ports;
 mod receive;
+pub mod report;
 mod sweep;
 
-use std::net::SocketAddr;
 use std::sync::mpsc as std_mpsc;
 
 use model::SessionId;
@@ -23,6 +25,7 @@ use segment::Packet;
 use tokio::sync::mpsc;
 
 use crate::config::CaptureMode;
+use gate::Expected;
 use ports::PortPair;
 
 /// Sweeps that may wait for the recording half: 2 s of them. When they do not suffice, packets
@@ -37,14 +40,16 @@ pub enum Order {
         session: SessionId,
         stream: u16,
         ports: PortPair,
-        offered: Option<SocketAddr>,
+        expected: Box<Expected>,
+        /// Our name in its reports.
+        cname: String,
         paused: bool,
     },
-    /// A re-offer named a source for a stream.
-    Source {
+    /// What was agreed about a stream.
+    Expect {
         session: SessionId,
         stream: u16,
-        offered: Option<SocketAddr>,
+        expected: Box<Expected>,
     },
     /// Deliver what has arrived, then drop what comes next, on these streams.
     Pause {
@@ -71,12 +76,22 @@ pub enum Order {
 pub struct Swept {
     pub batches: Vec<Batch>,
     pub closed: Vec<Closed>,
+    pub rollovers: Vec<Rollover>,
 }
 
 impl Swept {
     fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.closed.is_empty()
+        self.batches.is_empty() && self.closed.is_empty() && self.rollovers.is_empty()
     }
+}
+
+/// How far the source of an encrypted stream has counted; for whoever goes on with it after us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollover {
+    pub session: SessionId,
+    pub stream: u16,
+    pub ssrc: u32,
+    pub roc: u32,
 }
 
 /// Packets of one session, in order of arrival per stream.

@@ -10,15 +10,14 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use model::SessionId;
-use siprec::rtp::packet::PacketError;
-use siprec::rtp::{Packet, SequenceUnwrapper};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::latch::Latch;
+use super::gate::{self, Gate, Half, Kind};
 use super::ports::PortPair;
 use super::receive::{Datagram, Receiver};
-use super::{Batch, Closed, Order, Swept};
+use super::report::{Reporter, ToSend};
+use super::{Batch, Closed, Order, Rollover, Swept};
 use crate::journal::Moment;
 
 pub const EVERY: Duration = Duration::from_millis(100);
@@ -42,9 +41,8 @@ pub struct Sweep {
 struct Stream {
     index: u16,
     ports: PortPair,
-    latch: Latch,
+    gate: Gate,
     paused: bool,
-    loss: Loss,
     kernel_drops: [u32; 2],
 }
 
@@ -107,6 +105,13 @@ impl Sweep {
             let mut packets = Vec::new();
             for stream in streams {
                 stream.visit(&mut self.receiver, clock, &mut packets);
+                if let Some((ssrc, roc)) = stream.gate.new_rollover() {
+                    let (session, stream) = (*session, stream.index);
+                    self.pending.rollovers.push(Rollover { session, stream, ssrc, roc });
+                }
+                if let Some(report) = stream.gate.report(clock.boot_ns) {
+                    stream.send(&report);
+                }
             }
             if !packets.is_empty() {
                 self.pending.batches.push(Batch { session: *session, packets });
@@ -126,21 +131,21 @@ impl Sweep {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Open { session, stream, ports, offered, paused } => {
+            Order::Open { session, stream, ports, expected, cname, paused } => {
+                let reporter = Reporter::new(cname, Moment::now().boot_ns);
                 let stream = Stream {
                     index: stream,
                     ports,
-                    latch: Latch::new(offered),
+                    gate: Gate::new(*expected, reporter),
                     paused,
-                    loss: Loss::default(),
                     kernel_drops: [0; 2],
                 };
                 self.sessions.entry(session).or_default().push(stream);
             }
-            Order::Source { session, stream, offered } => {
+            Order::Expect { session, stream, expected } => {
                 let streams = self.sessions.get_mut(&session).into_iter().flatten();
                 for stream in streams.filter(|known| known.index == stream) {
-                    stream.latch.offer(offered);
+                    stream.gate.expect((*expected).clone());
                 }
             }
             Order::Pause { session, streams } => self.set_paused(session, &streams, true),
@@ -179,6 +184,9 @@ impl Sweep {
         let mut ports = Vec::new();
         for mut stream in closing {
             stream.visit(&mut self.receiver, clock, &mut packets);
+            if let Some(goodbye) = stream.gate.farewell() {
+                stream.send(&goodbye);
+            }
             ports.push(stream.ports.port);
         }
         if !packets.is_empty() {
@@ -187,13 +195,6 @@ impl Sweep {
         self.pending.closed.push(Closed { session, ports, whole_session });
         self.deliver();
     }
-}
-
-/// The two sockets of a stream.
-#[derive(Clone, Copy)]
-enum Half {
-    Rtp,
-    Rtcp,
 }
 
 impl Stream {
@@ -206,9 +207,21 @@ impl Stream {
         for half in [Half::Rtp, Half::Rtcp] {
             self.read(half, receiver, clock, packets);
         }
-        let lost = self.loss.newly_lost();
+        let lost = self.gate.newly_lost();
         if lost > 0 {
             counter!("linekeeper_rtp_lost_packets_total").increment(lost);
+        }
+        let not_authentic = self.gate.take_not_authentic();
+        if not_authentic > 0 {
+            counter!("linekeeper_srtp_not_authentic_packets_total").increment(not_authentic);
+        }
+    }
+
+    fn send(&self, report: &ToSend) {
+        let socket = if report.from_rtp_port { &self.ports.rtp } else { &self.ports.rtcp };
+        // Nothing hangs on a single report.
+        if socket.send_to(&report.bytes, report.to).is_ok() {
+            counter!("linekeeper_rtcp_reports_sent_total").increment(1);
         }
     }
 
@@ -221,13 +234,13 @@ impl Stream {
     ) {
         let before = packets.len();
         for _ in 0..READS_PER_VISIT {
-            let Self { index, ports, latch, paused, loss, kernel_drops } = self;
+            let Self { index, ports, gate, paused, kernel_drops } = self;
             let (socket, drops) = match half {
                 Half::Rtp => (&ports.rtp, &mut kernel_drops[0]),
                 Half::Rtcp => (&ports.rtcp, &mut kernel_drops[1]),
             };
             let result = receiver.receive(socket, |datagram| {
-                match judge(&datagram, half, clock, latch, *paused, loss) {
+                match judge(&datagram, half, clock, gate, *paused) {
                     Ok((rtcp, arrival_boot_ns)) => packets.push(segment::Packet {
                         stream: *index,
                         rtcp,
@@ -318,76 +331,17 @@ fn judge(
     datagram: &Datagram<'_>,
     half: Half,
     clock: Moment,
-    latch: &mut Latch,
+    gate: &mut Gate,
     paused: bool,
-    loss: &mut Loss,
-) -> Result<(bool, u64), &'static str> {
+) -> Result<(bool, u64), gate::Reason> {
     if datagram.truncated {
         return Err("too_long");
     }
     let arrival_boot_ns =
         datagram.wall_ns.map_or(clock.boot_ns, |wall_ns| boot_ns_of(clock, wall_ns));
-    let header = match (Packet::parse(datagram.bytes), half) {
-        // Both kinds on one port: RFC 5761 §4.
-        (Ok(Packet::Rtcp(_)), _) => {
-            return match () {
-                () if !latch.accepts_rtcp(datagram.source.ip()) => Err("source"),
-                () if paused => Err("paused"),
-                () => Ok((true, arrival_boot_ns)),
-            };
-        }
-        (Ok(Packet::Rtp(header)), Half::Rtp) => Some(header),
-        // Its audio may be good all the same; that is for the decoder to find out.
-        (Err(PacketError::Padding { .. }), Half::Rtp) => None,
-        _ => return Err("not_rtp"),
-    };
-    let ssrc = header.as_ref().map(|header| header.ssrc);
-    if !latch.accepts_rtp(datagram.source, ssrc, arrival_boot_ns) {
-        return Err("source");
-    }
-    if let Some(header) = header {
-        loss.count(header.ssrc, header.sequence);
-    }
-    if paused { Err("paused") } else { Ok((false, arrival_boot_ns)) }
-}
-
-/// Packets of one SSRC that did not come (RFC 3550 §6.4.1: expected minus received).
-#[derive(Default)]
-struct Loss {
-    ssrc: Option<u32>,
-    unwrapper: SequenceUnwrapper,
-    first: i64,
-    newest: i64,
-    received: u64,
-    told: u64,
-}
-
-impl Loss {
-    fn count(&mut self, ssrc: u32, sequence: u16) {
-        if self.ssrc != Some(ssrc) {
-            *self = Self { ssrc: Some(ssrc), ..Self::default() };
-        }
-        let extended = self.unwrapper.extend(sequence).0;
-        if self.received == 0 {
-            (self.first, self.newest) = (extended, extended);
-        }
-        self.first = self.first.min(extended);
-        self.newest = self.newest.max(extended);
-        self.received += 1;
-    }
-
-    /// Lost and not told before. A packet that comes a visit late was told as lost; the
-    /// recording has it all the same, and the finished recording's count is the exact one.
-    fn newly_lost(&mut self) -> u64 {
-        if self.received == 0 {
-            return 0;
-        }
-        let expected = u64::try_from(self.newest - self.first + 1).unwrap_or(0);
-        let lost = expected.saturating_sub(self.received);
-        let new = lost.saturating_sub(self.told);
-        self.told = self.told.max(lost);
-        new
-    }
+    let (bytes, source) = (datagram.bytes, datagram.source);
+    let kind = gate.judge(&gate::Datagram { bytes, source, half, arrival_boot_ns })?;
+    if paused { Err("paused") } else { Ok((kind == Kind::Rtcp, arrival_boot_ns)) }
 }
 
 #[cfg(test)]
@@ -396,6 +350,7 @@ mod tests {
 
     use super::super::{Capture, ports::PortPool};
     use super::*;
+    use crate::capture::gate::Expected;
     use crate::config::CaptureMode;
 
     fn rtp_packet(sequence: u16) -> Vec<u8> {
@@ -436,7 +391,8 @@ mod tests {
             session: session(1),
             stream: 3,
             ports,
-            offered: None,
+            expected: Box::new(Expected::anything()),
+            cname: String::new(),
             paused: false,
         });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -469,7 +425,8 @@ mod tests {
             session: session(1),
             stream: 0,
             ports,
-            offered: None,
+            expected: Box::new(Expected::anything()),
+            cname: String::new(),
             paused: false,
         });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -495,7 +452,8 @@ mod tests {
             session: session(1),
             stream: 0,
             ports,
-            offered: None,
+            expected: Box::new(Expected::anything()),
+            cname: String::new(),
             paused: false,
         });
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -531,7 +489,8 @@ mod tests {
             session: session(1),
             stream: 0,
             ports,
-            offered,
+            expected: Box::new(Expected { rtp: offered, ..Expected::anything() }),
+            cname: String::new(),
             paused: false,
         });
         caller.send_to(&rtp_packet(1), target).unwrap();
@@ -568,17 +527,5 @@ mod tests {
         assert_eq!(boot_ns_of(clock, 50_000_001_000), 9_000_001_000);
         assert_eq!(boot_ns_of(clock, 90_000_000_000), 9_000_000_000, "the clock was set back");
         assert_eq!(boot_ns_of(clock, 0), 0);
-    }
-
-    #[test]
-    fn lost_packets_are_told_once_and_late_ones_are_not_lost() {
-        let mut loss = Loss::default();
-        for sequence in [65_534, 65_535, 1, 0, 4] {
-            loss.count(7, sequence);
-        }
-        assert_eq!(loss.newly_lost(), 2);
-        assert_eq!(loss.newly_lost(), 0);
-        loss.count(8, 30_000);
-        assert_eq!(loss.newly_lost(), 0, "another SSRC begins anew");
     }
 }

@@ -1,7 +1,7 @@
 //! One recording session in progress: what it records, and how it writes that into the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use model::recording::MarkKind;
@@ -46,6 +46,9 @@ pub struct StreamPorts {
     pub port: u16,
     /// What our SDP answer names.
     pub advertised: SocketAddr,
+    /// Of an encrypted stream: its source, and how often its numbers have begun anew.
+    #[serde(default)]
+    pub rollover: Option<(u32, u32)>,
 }
 
 /// A snapshot that the journal keeps for the next start.
@@ -63,6 +66,10 @@ pub struct Call {
     pub tag: SessionTag,
     pub story: Story,
     pub negotiated: Vec<NegotiatedStream>,
+    /// Who signals.
+    pub signaling: Option<IpAddr>,
+    /// What a restart needs has changed, and not with the dialog.
+    pub unsaved: bool,
     /// When each recording that has not ended began, on the boot clock of this boot; before it,
     /// when the machine was started anew during the call.
     pub began_boot_ns: BTreeMap<RecordingId, i64>,
@@ -79,6 +86,8 @@ impl Call {
             tag,
             story,
             negotiated: Vec::new(),
+            signaling: None,
+            unsaved: false,
             began_boot_ns: BTreeMap::new(),
             last_heard: Instant::now(),
             probed_at: Instant::now(),

@@ -11,7 +11,7 @@ use segment::Sealer;
 use siprec::{InviteInfo, MediaAddress, Oddity, OfferedStream, Refusal, SessionKey, Srs};
 
 use super::call::{Call, Story, StreamPorts};
-use super::{Recorder, begin, facts};
+use super::{Recorder, agreed, begin, facts, terms};
 use crate::capture::Order;
 use crate::capture::ports::{PortError, PortPair};
 use crate::journal::{AppendRecord, Moment, SessionTag};
@@ -92,7 +92,9 @@ impl Recorder {
             tracing::warn!(%unable, "no calls can be taken");
             return Err(Why::Unable);
         }
-        let wanted: Vec<&OfferedStream> = offer.iter().filter(|stream| wanted(stream)).collect();
+        let unknown_codecs = self.settings.unknown_codecs;
+        let wanted: Vec<&OfferedStream> =
+            offer.iter().filter(|stream| wanted(stream, unknown_codecs)).collect();
         if wanted.is_empty() {
             return Err(Why::NothingUsable);
         }
@@ -159,7 +161,7 @@ impl Recorder {
         };
         let new: Vec<&OfferedStream> = offer
             .iter()
-            .filter(|stream| wanted(stream))
+            .filter(|stream| wanted(stream, self.settings.unknown_codecs))
             .filter(|stream| !has_ports(&call, stream))
             .collect();
         let pairs = self.open_pairs(now, &new).unwrap_or_else(|error| {
@@ -210,8 +212,11 @@ impl Recorder {
         mut pairs: BTreeMap<usize, PortPair>,
     ) -> Vec<Option<MediaAddress>> {
         let session = call.session();
+        call.signaling = Some(peer.ip());
+        let terms = terms(&self.settings, &self.parts.journal, call);
+        let unknown_codecs = self.settings.unknown_codecs;
         let answer = offer.iter().map(|stream| {
-            if !wanted(stream) {
+            if !wanted(stream, unknown_codecs) {
                 return None;
             }
             let index = u16::try_from(stream.index).ok()?;
@@ -220,12 +225,14 @@ impl Recorder {
                 let host =
                     self.settings.rtp_address.unwrap_or_else(|| self.parts.routes.towards(towards));
                 let advertised = SocketAddr::new(host, pair.port);
-                call.story.streams.insert(index, StreamPorts { port: pair.port, advertised });
+                let stream_ports = StreamPorts { port: pair.port, advertised, rollover: None };
+                call.story.streams.insert(index, stream_ports);
                 self.parts.capture.order(Order::Open {
                     session,
                     stream: index,
                     ports: pair,
-                    offered: stream.address,
+                    expected: Box::new(agreed::by_offer(stream, terms)),
+                    cname: agreed::cname(session),
                     // Whose stream this is shows in the metadata, if anywhere. Until it is known
                     // not to be part of what is paused, it is.
                     paused: !call.story.paused.is_empty(),
@@ -237,8 +244,12 @@ impl Recorder {
     }
 }
 
-fn wanted(stream: &OfferedStream) -> bool {
-    stream.usable && !stream.port_zero && u16::try_from(stream.index).is_ok()
+fn wanted(stream: &OfferedStream, unknown_codecs: bool) -> bool {
+    let is_known = || stream.formats.iter().any(|format| format.is_known());
+    stream.usable
+        && !stream.port_zero
+        && u16::try_from(stream.index).is_ok()
+        && (unknown_codecs || is_known())
 }
 
 fn has_ports(call: &Call, stream: &OfferedStream) -> bool {

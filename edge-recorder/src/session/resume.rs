@@ -10,9 +10,10 @@ use model::recording::{MarkKind, flag};
 use segment::{SealedMark, Sealer};
 use siprec::Srs;
 
-use super::Recorder;
 use super::call::{Call, SAVED_VERSION, Saved, Story, at_wall};
+use super::{Recorder, agreed, terms};
 use crate::capture::Order;
+use crate::capture::gate::Expected;
 use crate::journal::{AppendError, AppendRecord, LiveSession, Moment, SessionTag};
 
 impl Recorder {
@@ -81,6 +82,7 @@ impl Recorder {
             self.end_all(call, at, "interrupted");
             return Err(error);
         }
+        call.signaling = srs.peer(call.key).map(|peer| peer.ip());
         self.reopen_ports(&mut call);
         let key = call.key;
         tracing::info!(
@@ -130,6 +132,7 @@ impl Recorder {
 
     fn reopen_ports(&mut self, call: &mut Call) {
         let session = call.session();
+        let terms = terms(&self.settings, &self.parts.journal, call);
         let negotiated = &call.negotiated;
         let paused = call.paused_streams();
         let ports = &mut self.parts.ports;
@@ -138,10 +141,16 @@ impl Recorder {
             let known = negotiated.iter().find(|known| known.index == usize::from(*index));
             match ports.reopen(stream.port) {
                 Ok(pair) => {
-                    let offered = known.and_then(|known| known.remote);
-                    let paused = paused.contains(index);
-                    let stream = *index;
-                    capture.order(Order::Open { session, stream, ports: pair, offered, paused });
+                    let expected = known.map(|known| agreed::by_answer(known, Some(stream), terms));
+                    let expected = Box::new(expected.unwrap_or_else(Expected::anything));
+                    capture.order(Order::Open {
+                        session,
+                        stream: *index,
+                        ports: pair,
+                        expected,
+                        cname: agreed::cname(session),
+                        paused: paused.contains(index),
+                    });
                     true
                 }
                 Err(error) => {

@@ -3,6 +3,7 @@
 
 mod calls;
 mod connections;
+mod media;
 mod operation;
 mod restart;
 mod support;

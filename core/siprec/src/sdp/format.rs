@@ -55,6 +55,38 @@ impl PayloadFormat {
         Some(format!("{}/{}{channels}", self.encoding, self.clock_rate))
     }
 
+    /// Whether it is something to listen to, or to look at, of which we know what it is. Some of it
+    /// cannot be decoded yet.
+    pub fn is_known(&self) -> bool {
+        const KNOWN: [&str; 24] = [
+            "PCMU",
+            "PCMA",
+            "G722",
+            "G729",
+            "GSM",
+            "GSM-EFR",
+            "opus",
+            "iLBC",
+            "L16",
+            "L8",
+            "G726-16",
+            "G726-24",
+            "G726-32",
+            "G726-40",
+            "AAL2-G726-32",
+            "G723",
+            "G728",
+            "AMR",
+            "AMR-WB",
+            "speex",
+            "H264",
+            "VP8",
+            "H263-1998",
+            "H265",
+        ];
+        KNOWN.iter().any(|known| self.encoding.eq_ignore_ascii_case(known))
+    }
+
     /// DTMF digits and other named events (RFC 4733): stored, never played.
     pub fn is_telephone_event(&self) -> bool {
         self.encoding.eq_ignore_ascii_case("telephone-event")
@@ -127,6 +159,18 @@ mod tests {
         let sloppy = PayloadFormat::from_rtpmap(18, " g729 ");
         assert_eq!((sloppy.encoding.as_str(), sloppy.clock_rate), ("g729", 8000));
         assert_eq!(PayloadFormat::from_rtpmap(0, "/0/0").rtpmap().as_deref(), Some("PCMU/8000"));
+    }
+
+    #[test]
+    fn what_can_be_heard_is_known_and_events_and_what_nobody_explained_are_not() {
+        for name in ["opus", "g729", "L16", "AMR-WB", "vp8"] {
+            assert!(PayloadFormat::from_rtpmap(96, name).is_known(), "{name}");
+        }
+        assert!(PayloadFormat::without_rtpmap(18).is_known());
+        for unknown in [PayloadFormat::without_rtpmap(113), PayloadFormat::without_rtpmap(13)] {
+            assert!(!unknown.is_known());
+        }
+        assert!(!PayloadFormat::from_rtpmap(101, "telephone-event/8000").is_known());
     }
 
     #[test]
