@@ -7,7 +7,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use model::WallTime;
 
-use crate::journal::{Positions, Reached, SyncObserver};
+use crate::journal::{Positions, SyncObserver};
 
 const SYNC_SECONDS: &str = "linekeeper_journal_sync_seconds";
 
@@ -111,18 +111,11 @@ pub fn tell_positions(positions: &Positions, now: WallTime) {
         let newest = positions.newest_packet_or_now(reached, now);
         gauge!("linekeeper_position_seconds", "position" => name).set(seconds(newest));
     }
-    gauge!("linekeeper_oldest_unstored_seconds")
-        .set(oldest_unstored_ms(positions.received, positions.stored, now) as f64 / 1_000.0);
+    gauge!("linekeeper_oldest_unstored_seconds").set(oldest_unstored_seconds(positions, now));
 }
 
-/// What is not stored is newer than the newest that is.
-fn oldest_unstored_ms(received: Reached, stored: Reached, now: WallTime) -> u64 {
-    match (received.newest_packet, stored.newest_packet) {
-        (None, _) => 0,
-        (Some(received), Some(stored)) if received <= stored => 0,
-        (Some(_), Some(stored)) => now.ms_since(stored),
-        (Some(received), None) => now.ms_since(received),
-    }
+fn oldest_unstored_seconds(positions: &Positions, now: WallTime) -> f64 {
+    positions.oldest_unstored.map_or(0.0, |oldest| now.ms_since(oldest) as f64 / 1_000.0)
 }
 
 fn seconds(time: WallTime) -> f64 {
@@ -131,23 +124,15 @@ fn seconds(time: WallTime) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use model::Position;
-
     use super::*;
 
-    fn reached(newest_packet_ms: Option<i64>) -> Reached {
-        Reached {
-            position: Position(1),
-            newest_packet: newest_packet_ms.map(WallTime::from_unix_ms),
-        }
-    }
-
     #[test]
-    fn nothing_is_unstored_when_all_is_stored_or_nothing_came() {
+    fn the_age_of_what_is_unstored_is_that_of_its_oldest_packet() {
         let now = WallTime::from_unix_ms(10_000);
-        assert_eq!(oldest_unstored_ms(reached(None), reached(None), now), 0);
-        assert_eq!(oldest_unstored_ms(reached(Some(5)), reached(Some(5)), now), 0);
-        assert_eq!(oldest_unstored_ms(reached(Some(9_000)), reached(Some(4_000)), now), 6_000);
+        let with = |oldest_unstored| Positions { oldest_unstored, ..Positions::default() };
+        assert_eq!(oldest_unstored_seconds(&with(None), now), 0.0);
+        let oldest = WallTime::from_unix_ms(4_000);
+        assert_eq!(oldest_unstored_seconds(&with(Some(oldest)), now), 6.0);
     }
 
     #[test]

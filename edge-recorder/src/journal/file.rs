@@ -18,7 +18,7 @@
 //! The first 128 bytes stay as they are in every later version, so that any release can tell
 //! which version a file has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -140,6 +140,9 @@ pub struct Catalog {
     /// By generation.
     pub used: BTreeMap<u64, Entry>,
     pub free: Vec<Free>,
+    /// Free files that failed when they were last written, oldest failure first. Tried again only
+    /// when there is no other, or a bad block under the only spare file would stop the journal.
+    pub failed: VecDeque<Free>,
 }
 
 impl Catalog {

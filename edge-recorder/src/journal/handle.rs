@@ -25,6 +25,7 @@ use super::local_key::{LocalKey, Purpose};
 use super::reader::Reader;
 use super::record::{self, Announced, ClockBody, Cut, Kind, MAX_BODY_BYTES, SessionBody, Stored};
 use super::state::{Reached, State};
+use super::unstored::Unstored;
 use super::{JournalConfig, Positions};
 
 /// Whose record it is.
@@ -122,6 +123,7 @@ pub(super) struct Buffer {
     pub in_flight: usize,
     pub next: Position,
     pub received: Reached,
+    pub unstored: Unstored,
     /// Somebody waits: commit now.
     pub hurry: bool,
     pub closed: bool,
@@ -232,7 +234,12 @@ impl JournalHandle {
 
     /// How far everything is.
     pub fn positions(&self) -> Positions {
-        let received = lock(&self.shared.buffer).received;
+        let (received, oldest_unstored) = {
+            let stored = lock(&self.shared.state).head.stored.position;
+            let mut buffer = lock(&self.shared.buffer);
+            buffer.unstored.stored(stored);
+            (buffer.received, buffer.unstored.oldest())
+        };
         let synced = *self.shared.synced.borrow();
         let state = lock(&self.shared.state);
         Positions {
@@ -240,6 +247,7 @@ impl JournalHandle {
             synced,
             stored: Reached { position: state.stored_through(), ..state.head.stored },
             announced: Reached { position: state.announced_through(), ..state.head.announced },
+            oldest_unstored,
         }
     }
 
@@ -334,6 +342,9 @@ impl JournalHandle {
         buffer.push(kind, &body);
         buffer.batch.newest_packet = buffer.batch.newest_packet.max(newest_packet);
         buffer.received.newest_packet = buffer.received.newest_packet.max(newest_packet);
+        if let Some(arrived) = newest_packet {
+            buffer.unstored.received(position, arrived);
+        }
         // The writer sleeps without a deadline while the buffer is empty. At a quarter full it
         // need not wait for the end of the commit interval.
         if first || held > self.shared.config.buffer_bytes / 4 {
@@ -426,7 +437,15 @@ fn session_body(
 
 impl Buffer {
     pub fn new(next: Position, received: Reached) -> Self {
-        Self { batch: Batch::default(), in_flight: 0, next, received, hurry: false, closed: false }
+        Self {
+            batch: Batch::default(),
+            in_flight: 0,
+            next,
+            received,
+            unstored: Unstored::default(),
+            hurry: false,
+            closed: false,
+        }
     }
 
     fn push(&mut self, kind: Kind, body: &[u8]) {

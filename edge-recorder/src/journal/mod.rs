@@ -85,6 +85,7 @@ mod reader;
 pub(crate) mod record;
 mod recovery;
 pub(crate) mod state;
+mod unstored;
 mod verify;
 mod writer;
 
@@ -179,6 +180,8 @@ pub struct Positions {
     pub synced: Reached,
     pub stored: Reached,
     pub announced: Reached,
+    /// When the oldest packet arrived, to a second, that is not stored; `None` when all are.
+    pub oldest_unstored: Option<WallTime>,
 }
 
 impl Positions {

@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::file::{self, Catalog, Entry, FileReader, Next};
-use super::handle::{Buffer, JournalHandle, Shared};
+use super::handle::{self, Buffer, JournalHandle, Shared};
 use super::local_key::{self, LocalKey, Purpose};
-use super::record::{self, ClockBody, Kind, u64_at};
+use super::reader::Reader;
+use super::record::{self, ClockBody, Kind, SessionBody, u64_at};
 use super::state::{LiveEntry, Reached, State};
 use super::writer::Writer;
 use super::{Damage, Journal, JournalConfig, JournalError, LiveSession, Moment, Recovered};
@@ -67,6 +68,7 @@ pub(super) fn open(
         free_bytes: AtomicU64::new(0),
         state: Mutex::new(state.clone()),
     });
+    note_unstored(&shared, recovered_last);
     let mut writer = Writer::new(Arc::clone(&shared));
     writer
         .begin(recovered_last, first)
@@ -100,6 +102,30 @@ pub(super) fn open(
         "journal open"
     );
     Ok((Journal { handle, writer: Some(thread), _lock: lock }, recovered))
+}
+
+/// Finds when the oldest packet arrived that the last start did not store. Reads up to that packet
+/// only, so what lies behind it counts as that old until the last start's records are stored.
+fn note_unstored(shared: &Arc<Shared>, last: Position) {
+    let stored = handle::lock(&shared.state).head.stored.position;
+    let mut reader = Reader::new(Arc::clone(shared), stored);
+    reader.tolerate_read_errors();
+    loop {
+        match reader.next(last) {
+            Ok(Some(record)) if record.kind == Kind::Packets => {
+                if let Some(body) = SessionBody::parse(&record.body) {
+                    handle::lock(&shared.buffer).unstored.received(last, body.wall);
+                    return;
+                }
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "age of what is not stored yet is not known");
+                return;
+            }
+        }
+    }
 }
 
 fn live_sessions(handle: &JournalHandle, state: &State) -> Vec<LiveSession> {

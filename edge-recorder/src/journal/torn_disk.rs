@@ -6,7 +6,7 @@
 //! - Nothing from before a crash works any more: a thread that lives on can do no harm.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -27,6 +27,8 @@ struct Inner {
     life: u32,
     locked: bool,
     faults: Faults,
+    /// Files over a bad block: what is written to them fails, whatever else works.
+    broken: BTreeSet<String>,
     syncs: u64,
 }
 
@@ -57,6 +59,16 @@ impl TornDisk {
     pub fn set(&self, faults: Faults) {
         self.shared.0.lock().unwrap().faults = faults;
         self.shared.1.notify_all();
+    }
+
+    /// Puts a bad block under this file, or takes it away.
+    pub fn set_broken(&self, name: &str, broken: bool) {
+        let mut inner = self.shared.0.lock().unwrap();
+        if broken {
+            inner.broken.insert(name.to_owned());
+        } else {
+            inner.broken.remove(name);
+        }
     }
 
     pub fn syncs(&self) -> u64 {
@@ -201,7 +213,8 @@ struct TornFile {
 impl TornFile {
     fn with<T>(&self, work: impl FnOnce(&mut Data, Faults) -> io::Result<T>) -> io::Result<T> {
         let mut inner = self.disk.inner()?;
-        let faults = inner.faults;
+        let mut faults = inner.faults;
+        faults.writes_fail |= inner.broken.contains(&self.name);
         let data = inner.files.get_mut(&self.name).ok_or(ErrorKind::NotFound)?;
         work(data, faults)
     }

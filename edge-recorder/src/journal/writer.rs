@@ -24,6 +24,9 @@ const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
 /// First and longest wait after the disk failed.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// Files with nothing in them that failed and are kept. A file that is deleted may hand its bad
+/// blocks to the next one made; a few that stay hold them.
+const FAILED_FILES: usize = 4;
 
 /// The file that is being written.
 struct Current {
@@ -247,35 +250,55 @@ impl Writer {
         Ok(())
     }
 
-    /// A file to write over, or a new one, with room for `needed` bytes.
+    /// A file to write over, or a new one, with room for `needed` bytes. One that failed is the
+    /// last resort: a full disk has no room for a new one, and its fault may have passed.
     fn free_file(&mut self, announced_through: Position, needed: u64) -> io::Result<Free> {
-        let number = {
+        let fits = |free: &Free| free.bytes >= needed;
+        {
             let mut catalog = lock(&self.shared.catalog);
             catalog.release(self.snapshot, announced_through);
-            if let Some(found) = catalog.free.iter().position(|free| free.bytes >= needed) {
+            if let Some(found) = catalog.free.iter().position(fits) {
                 let chosen = catalog.free.swap_remove(found);
                 drop(catalog);
                 self.give_back();
                 return Ok(chosen);
             }
-            drop(catalog);
-            let names = self.shared.disk.list()?;
-            names.iter().filter_map(|name| file::number(name)).max().map_or(0, |newest| newest + 1)
-        };
-        let name = file::name(number);
+        }
+        match self.new_file(needed) {
+            Ok(made) => Ok(made),
+            Err(error) => {
+                let mut catalog = lock(&self.shared.catalog);
+                let found = catalog.failed.iter().position(fits);
+                found.and_then(|found| catalog.failed.remove(found)).ok_or(error)
+            }
+        }
+    }
+
+    fn new_file(&self, needed: u64) -> io::Result<Free> {
+        let names = self.shared.disk.list()?;
+        let newest = names.iter().filter_map(|name| file::number(name)).max();
+        let name = file::name(newest.map_or(0, |newest| newest + 1));
         let bytes = self.shared.config.file_bytes.max(needed.next_multiple_of(RECORDS_AT));
         let file = self.shared.disk.create(&name, bytes)?;
         Ok(Free { name, file, bytes })
     }
 
-    /// Leaves a file that failed. One that holds nothing synced may be written over.
+    /// Leaves a file that failed. One that holds nothing synced is kept apart; of those, what is
+    /// over the bound is given back to the disk, oldest failure first.
     fn leave_file(&mut self) {
         let Some(now) = self.current.take() else { return };
-        if !now.synced {
+        if now.synced {
+            return;
+        }
+        let surplus = {
             let mut catalog = lock(&self.shared.catalog);
             if let Some(Entry { name, file, bytes, .. }) = catalog.used.remove(&now.generation) {
-                catalog.free.push(Free { name, file, bytes });
+                catalog.failed.push_back(Free { name, file, bytes });
             }
+            if catalog.failed.len() > FAILED_FILES { catalog.failed.pop_front() } else { None }
+        };
+        if let Some(Free { name, .. }) = surplus {
+            self.remove(&name);
         }
     }
 
@@ -288,9 +311,13 @@ impl Writer {
             catalog.free.split_off(kept)
         };
         for Free { name, .. } in surplus {
-            if let Err(error) = self.shared.disk.remove(&name) {
-                tracing::warn!(%error, name, "journal file not given back to the disk");
-            }
+            self.remove(&name);
+        }
+    }
+
+    fn remove(&self, name: &str) {
+        if let Err(error) = self.shared.disk.remove(name) {
+            tracing::warn!(%error, name, "journal file not given back to the disk");
         }
     }
 

@@ -128,7 +128,11 @@ impl DirectoryStore {
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => {}
-            // NotFound: the parent was removed as empty in between; `write` tries again.
+            // It was there and has just been removed as empty.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && !dir.exists() => {
+                return Err(ErrorKind::NotFound.into());
+            }
+            // NotFound: it or its parent was removed in between; `write` tries again.
             Err(error) => return Err(error),
         }
         sync_dir(parent)
@@ -164,7 +168,13 @@ impl ObjectStore for DirectoryStore {
         body: Bytes,
         mode: PutMode,
     ) -> Result<PutOutcome, StorageError> {
-        self.blocking(key, move |store, path| store.write(path, &body, mode)).await
+        match self.blocking(key, move |store, path| store.write(path, &body, mode)).await {
+            // A lost mount: it may come back.
+            Err(StorageError::NotFound { .. }) => {
+                Err(StorageError::unavailable(WHAT, "its directory is gone"))
+            }
+            done => done,
+        }
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StorageError> {
@@ -398,6 +408,14 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(store.list("").await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_put_into_a_store_that_is_gone_ends() {
+        let (dir, store) = store();
+        dir.close().unwrap();
+        let put = store.put(&key("d/e/f"), Bytes::new(), PutMode::IfAbsent).await;
+        assert!(matches!(put, Err(StorageError::Unavailable { .. })), "{put:?}");
     }
 
     #[test]

@@ -116,3 +116,87 @@ fn every_sync_is_told_to_the_observer() {
     sync(&journal);
     assert_eq!(*told.lock().unwrap(), [true, true]);
 }
+
+/// A journal whose only spare file is the one with this name.
+fn with_one_spare_file(disk: &TornDisk) -> (Journal, String) {
+    let (journal, _) = open(disk);
+    let first = disk.names().into_iter().find(|name| name.ends_with(".journal")).unwrap();
+    let handle = journal.handle();
+    start(&handle, &tag(1));
+    // The file is full, so the next record begins another and leaves this one behind.
+    for ms in 0..4 {
+        packets(&handle, &tag(1), ms, &[1; 10 * 1024]);
+        sync(&journal);
+    }
+    deliver(&journal);
+    (journal, first)
+}
+
+#[test]
+fn a_bad_block_under_the_only_spare_file_does_not_stop_the_journal() {
+    let disk = TornDisk::default();
+    let (journal, spare) = with_one_spare_file(&disk);
+    disk.set_broken(&spare, true);
+    let handle = journal.handle();
+    let mut sent = Vec::new();
+    for ms in 10..30 {
+        sent.push(packets(&handle, &tag(1), ms, &[2; 10 * 1024]));
+        sync(&journal);
+        deliver(&journal);
+    }
+    assert_eq!(handle.can_accept(), Ok(()));
+    let disk = disk.crash(3);
+    abandon(journal);
+    let (journal, recovered) = open(&disk);
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+    assert_eq!(recovered.live.len(), 1);
+    drop(journal);
+}
+
+#[test]
+fn files_that_fail_are_tried_again_when_there_is_no_room_for_others_and_do_not_pile_up() {
+    let disk = TornDisk::default();
+    let (journal, spare) = with_one_spare_file(&disk);
+    disk.set_broken(&spare, true);
+    disk.set(Faults { full: true, ..Faults::default() });
+    let handle = journal.handle();
+    let last = packets(&handle, &tag(1), 10, &[2; 10 * 1024]);
+    let handle_waiting = handle.clone();
+    let waiting = std::thread::spawn(move || wait(handle_waiting.sync(last)));
+    while handle.can_accept() != Err(CannotAccept::DiskFailing) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    disk.set_broken(&spare, false);
+    waiting.join().unwrap().unwrap();
+
+    // A disk that fails whatever it is given: every attempt makes a file.
+    disk.set(Faults { writes_fail: true, ..Faults::default() });
+    let last = packets(&handle, &tag(1), 20, &[3; 10 * 1024]);
+    let handle_waiting = handle.clone();
+    let waiting = std::thread::spawn(move || wait(handle_waiting.sync(last)));
+    std::thread::sleep(Duration::from_secs(1));
+    disk.set(Faults::default());
+    waiting.join().unwrap().unwrap();
+    assert!(disk.names().len() < 20, "{:?}", disk.names());
+}
+
+#[test]
+fn the_silence_before_a_packet_does_not_count_as_its_age() {
+    let disk = TornDisk::default();
+    let (journal, _) = open(&disk);
+    let handle = journal.handle();
+    start(&handle, &tag(1));
+    packets(&handle, &tag(1), 1_000, b"first");
+    sync(&journal);
+    deliver(&journal);
+    assert_eq!(handle.positions().oldest_unstored, None);
+    packets(&handle, &tag(1), 3_600_000, b"after an hour of silence");
+    assert_eq!(handle.positions().oldest_unstored, Some(at(3_600_000).wall()));
+    sync(&journal);
+    let disk = disk.kill();
+    abandon(journal);
+    let (journal, recovered) = open(&disk);
+    assert_eq!(recovered.positions.oldest_unstored, Some(at(3_600_000).wall()));
+    deliver(&journal);
+    assert_eq!(journal.handle().positions().oldest_unstored, None);
+}
