@@ -136,7 +136,7 @@ impl Listing {
         self.progress.set(Progress::Searching);
         spawn_local(async move {
             let answer = self.session.checked(api::recordings(&request, None)).await;
-            if self.generation.get_value() != generation {
+            if self.generation.try_get_value() != Some(generation) {
                 return;
             }
             match answer {
@@ -171,7 +171,7 @@ impl Listing {
         self.progress.set(Progress::Continuing);
         spawn_local(async move {
             let answer = self.session.checked(api::recordings(&request, Some(&cursor))).await;
-            if self.generation.get_value() != generation {
+            if self.generation.try_get_value() != Some(generation) {
                 return;
             }
             match answer {
@@ -231,7 +231,7 @@ impl Listing {
             let answer = self.session.checked(api::recordings(&request, None)).await;
             self.refreshing.set_value(false);
             self.refreshed_ms.set_value(when::monotonic_ms());
-            if self.generation.get_value() != generation {
+            if self.generation.try_get_value() != Some(generation) {
                 return;
             }
             self.fresh.set(answer.is_ok());

@@ -25,6 +25,8 @@ mod text;
 mod when;
 
 fn main() {
+    // Without it a panic is "unreachable" in the browser's console, and nobody can tell us more.
+    std::panic::set_hook(Box::new(|panic| leptos::logging::error!("{panic}")));
     // The page comes with a static shell, so that something stands there while the module loads.
     if let Some(shell) = leptos::prelude::document().get_element_by_id("starting") {
         shell.remove();

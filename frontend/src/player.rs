@@ -59,8 +59,9 @@ impl Player {
         expect_context()
     }
 
+    /// `None` also once the player is gone: frames and events of the browser come after it.
     fn element(self) -> Option<HtmlAudioElement> {
-        self.audio.get_untracked()
+        self.audio.try_get_untracked().flatten()
     }
 
     pub fn loaded_id(self) -> Option<RecordingId> {
@@ -185,7 +186,7 @@ impl Player {
 
     /// `timeupdate` comes four times a second, which is a stuttering playhead.
     fn follow(self) {
-        if self.playing.get_untracked() {
+        if self.playing.try_get_untracked() == Some(true) {
             self.learn_position();
             request_animation_frame(move || self.follow());
         }
@@ -194,7 +195,7 @@ impl Player {
     fn started(self) {
         self.waiting.set(false);
         self.retried.set_value(false);
-        if !self.playing.get_untracked() {
+        if self.playing.try_get_untracked() == Some(false) {
             self.playing.set(true);
             self.follow();
         }

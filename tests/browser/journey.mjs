@@ -192,6 +192,33 @@ try {
     await page.locator(".timeline").waitFor();
   });
 
+  await check("a call that is left before it is drawn breaks nothing", async () => {
+    await page.keyboard.press("Escape");
+    await page.locator(".list tbody tr .play").first().waitFor();
+    for (let round = 0; round < 3; round += 1) {
+      await page.evaluate(() => new Promise((resolve) => {
+        const observer = new MutationObserver(() => {
+          if (!document.querySelector(".wave-rest")) return;
+          observer.disconnect();
+          document.querySelector("a[href='/live']").click();
+          resolve();
+        });
+        observer.observe(document.body, { subtree: true, childList: true });
+        document.querySelector(".list tbody a[href^='/recordings/']").click();
+      }));
+      await page.getByRole("status").filter({ hasText: "in progress" }).waitFor();
+      assert.deepEqual(problems, []);
+      await page.goBack();
+      await page.locator(".timeline").waitFor();
+      await page.keyboard.press("Escape");
+      await page.locator(".list tbody tr .play").first().waitFor();
+    }
+    await page.keyboard.press("j");
+    await toPlayableRow();
+    await page.keyboard.press("Enter");
+    await page.locator(".timeline").waitFor();
+  });
+
   await check("an ended session keeps the page beneath", async () => {
     const address = page.url();
     await page.goto(address);

@@ -31,7 +31,8 @@ pub fn Lane(track: usize, #[prop(into)] peaks: Signal<Option<Peaks>>) -> impl In
         let (Some(rest), Some(played)) = (rest.get(), played.get()) else { return };
         // A frame later the style sheet has applied the new theme.
         request_animation_frame(move || {
-            peaks.with_untracked(|peaks| {
+            // The page may be gone by then, and its peaks with it.
+            peaks.try_with_untracked(|peaks| {
                 for canvas in [&rest, &played] {
                     draw(canvas, track, peaks.as_ref());
                 }

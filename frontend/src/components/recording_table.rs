@@ -359,7 +359,8 @@ fn focus_is_in_list() -> bool {
 
 /// Moves the focus to a row, scrolling no further than needed to show it.
 fn focus_row(listing: Listing, scroller: NodeRef<html::Div>, row_px: f64, at: usize) {
-    let Some(element) = scroller.get_untracked() else { return };
+    // A frame later the page may be gone.
+    let Some(element) = scroller.try_get_untracked().flatten() else { return };
     let view_px = f64::from(element.client_height()) - HEAD_PX;
     let (top, end) = (at as f64 * row_px, (at + 1) as f64 * row_px);
     let scrolled = f64::from(element.scroll_top());
