@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, output, run};
-use crate::{setup, wasm};
+use crate::{setup, templates, wasm};
 
 pub fn check(root: &Path) -> Result<()> {
     setup::for_build()?;
@@ -18,6 +18,8 @@ pub fn check(root: &Path) -> Result<()> {
     who_depends_on_whom(root)?;
     no_aws_in_standalone(root)?;
     licences(root)?;
+    setup::for_templates(root)?;
+    templates::check(root)?;
     run(cargo(root).args(["clippy", "--locked", "--workspace"]).args([
         "--all-targets",
         "--",
@@ -28,7 +30,7 @@ pub fn check(root: &Path) -> Result<()> {
     // The vocabulary and the protocol must stay free of IO: the browser's compiler proves it.
     run(wasm::cargo(root, "check")?.args(["-p", "model", "-p", "siprec"]))?;
     println!(
-        "check: formatting, edges, dependencies, licences, lints and wasm builds are in order"
+        "check: formatting, edges, dependencies, licences, templates, lints and wasm builds are in order"
     );
     Ok(())
 }

@@ -3,12 +3,14 @@
 //! Each verb sets up what is missing on the machine first (see [`setup`]), so that a fresh clone
 //! needs nothing but cargo.
 
+mod aws_tools;
 mod check;
 mod demo;
 mod fuzz;
 mod run;
 mod setup;
 mod site;
+mod templates;
 mod test;
 mod wasm;
 
@@ -37,7 +39,7 @@ enum Verb {
         /// Only the tests whose name contains this
         filter: Option<String>,
     },
-    /// Check what machines can check: formatting, lints, licences, who depends on whom
+    /// Check what machines can check: formatting, lints, licences, who depends on whom, templates
     Check,
     /// `check`, then `test`: what continuous integration runs
     Ci,

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::run::{exists, output, run};
-use crate::wasm;
+use crate::{aws_tools, wasm};
 
 /// A program, and the Debian packages that bring it.
 struct Need {
@@ -35,7 +35,8 @@ pub fn for_site() -> Result<()> {
     apt_install(&["rustc-web", "rust-web-src"])
 }
 
-/// What the tests need besides: a browser, an independent SIP client, an independent decoder.
+/// What the tests need besides: a browser, an independent SIP client, an independent decoder,
+/// emulators of AWS.
 pub fn for_tests(root: &Path) -> Result<()> {
     install(&[NODE, CHROMIUM, SIPP, FFMPEG])?;
     let browser = root.join("tests/browser");
@@ -47,7 +48,20 @@ pub fn for_tests(root: &Path) -> Result<()> {
             "--ignore-scripts",
         ]))?;
     }
-    Ok(())
+    for_templates(root)
+}
+
+/// The linter of the templates of AWS, and its emulators.
+pub fn for_templates(root: &Path) -> Result<()> {
+    if !python_has_venv() {
+        apt_install(&["python3", "python3-venv"])?;
+    }
+    aws_tools::install(root)
+}
+
+fn python_has_venv() -> bool {
+    let import = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
+    import.is_ok_and(|output| output.status.success())
 }
 
 fn install(needs: &[Need]) -> Result<()> {

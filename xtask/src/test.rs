@@ -1,8 +1,9 @@
 //! `cargo xtask test`: every test, on any machine.
 //!
 //! The tests of the product from outside need the built binary, the built site and independent
-//! peers (SIPp, ffmpeg, Chromium); all are set up first. A test that cannot run here says why in a
-//! file that this verb reads, so that it counts as skipped and is printed, never as passed.
+//! peers (SIPp, ffmpeg, Chromium), the half for AWS needs emulators; all are set up first. A test
+//! that cannot run here says why in a file that this verb reads, so that it counts as skipped and is
+//! printed, never as passed.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +12,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{run, setup, site};
+use crate::{aws_tools, run, setup, site, templates};
 
 #[derive(Default)]
 struct Counts {
@@ -36,6 +37,7 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
         .args(["test", "--locked", "--workspace", "--no-fail-fast"])
         .env("LINEKEEPER_BIN", run::linekeeper())
         .env("LINEKEEPER_TEST_SITE", run::site_dir(root))
+        .env("LINEKEEPER_AWS_TOOLS", aws_tools::bin())
         .env("LINEKEEPER_SKIPPED_TESTS", &skipped_file)
         .stdout(Stdio::piped());
     if let Some(filter) = filter {
@@ -50,6 +52,12 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
         counts.add(&line);
     }
     let status = child.wait().context("wait for cargo test")?;
+    if filter.is_none() {
+        for line in templates::deploy_on_emulators(root)?.lines() {
+            println!("{line}");
+            counts.add(line);
+        }
+    }
 
     let skipped = fs::read_to_string(&skipped_file).unwrap_or_default();
     let skipped: Vec<&str> = skipped.lines().collect();
@@ -64,7 +72,7 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
         counts.failed,
         skipped + counts.ignored
     );
-    if !status.success() {
+    if !status.success() || counts.failed > 0 {
         bail!("tests failed");
     }
     if counts.passed == 0 {

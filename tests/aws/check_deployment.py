@@ -1,0 +1,200 @@
+"""Deploys the stacks on emulators of AWS: the edge on moto, which has instances, addresses and DNS;
+data, app and their alarms on ministack, which runs functions and takes the HTTP API.
+
+moto reports a stack as complete although it left out what it does not know, and says so only in
+its log: the log is read. `cargo xtask test` runs it; alone: TOOLS/bin/python tests/aws/check_deployment.py
+"""
+
+import contextlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zipfile
+from pathlib import Path
+
+os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="eu-west-1")
+os.environ.pop("AWS_PROFILE", None)
+
+import boto3
+from botocore.config import Config
+
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+TOOLS = Path(sys.executable).parent
+FUNCTIONS = ["indexer", "finalizer", "reaper", "retention", "api", "setup"]
+
+
+@contextlib.contextmanager
+def emulator(*command, port_argument=None, environment=None):
+    """Starts it on a free port of loopback; gives (address, path of its log)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [*command, *([port_argument, str(port)] if port_argument else [])],
+                stdout=out, stderr=out, cwd=directory,
+                env={**os.environ, **{k: v.replace("PORT", str(port)) for k, v in (environment or {}).items()}},
+            )
+        try:
+            deadline = time.monotonic() + 90
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()}") from None
+                    time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}", log
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def client(service, address):
+    return boto3.client(service, endpoint_url=address, config=Config(retries={"max_attempts": 1}))
+
+
+def deploy(address, name, file, **parameters):
+    """Creates the stack; gives its outputs, or raises with what failed."""
+    cloudformation = client("cloudformation", address)
+    cloudformation.create_stack(
+        StackName=name,
+        TemplateBody=(INFRA / file).read_text(),
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+    deadline = time.monotonic() + 120
+    while True:
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        if not stack["StackStatus"].endswith("IN_PROGRESS"):
+            break
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{name}: {stack['StackStatus']}")
+        time.sleep(0.2)
+    if stack["StackStatus"] != "CREATE_COMPLETE":
+        events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+        failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
+        raise RuntimeError(f"{name}: {stack['StackStatus']} {failed}")
+    return {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
+
+
+def only(template, values):
+    """Of the outputs of other stacks, those that this template takes."""
+    text = (INFRA / template).read_text()
+    return {k: v for k, v in values.items() if f"\n  {k}:" in text.split("\nResources:")[0]}
+
+
+class Deployment(unittest.TestCase):
+    def test_two_edges_are_deployed_on_moto_and_nothing_is_left_out(self):
+        moto = emulator(TOOLS / "moto_server", "-H", "127.0.0.1", port_argument="-p")
+        with moto as (address, log):
+            subnet = client("ec2", address).describe_subnets()["Subnets"][0]
+            route53 = client("route53", address)
+            zone = route53.create_hosted_zone(Name="recorder.example.com", CallerReference="1")
+            zone = zone["HostedZone"]["Id"].split("/")[-1]
+            common = {
+                "Release": "r1",
+                "VpcId": subnet["VpcId"],
+                "SubnetId": subnet["SubnetId"],
+                "AvailabilityZone": subnet["AvailabilityZone"],
+                "SbcCidr1": "192.0.2.0/24",
+                "HostedZoneId": zone,
+                "RecorderDomain": "recorder.example.com",
+                "CertificateArn": "arn:aws:acm:eu-west-1:123456789012:certificate/1",
+                "MediaBucketName": "media",
+                "MediaKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/x",
+                "ArtifactBucketName": "artifacts",
+                "OperationsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/y",
+                "EventQueueUrl": f"{address}/123456789012/events",
+                "EventQueueArn": "arn:aws:sqs:eu-west-1:123456789012:events",
+            }
+            public = deploy(
+                address, "edge-a", "edge.yaml", **common, EdgeName="a", Naptr="yes",
+                HealthCheckPrefixListId="pl-0123456789abcdef0", FailoverRole="PRIMARY",
+            )
+            private = deploy(
+                address, "edge-b", "edge.yaml", **common, EdgeName="b", Reach="private",
+                PrivateAddress="172.31.0.77", SbcCidr2="10.0.0.0/8", FailoverRole="SECONDARY",
+            )
+            self.assertEqual(private["Address"], "172.31.0.77")
+
+            groups = client("autoscaling", address).describe_auto_scaling_groups()["AutoScalingGroups"]
+            self.assertEqual(
+                sorted((g["AutoScalingGroupName"], g["MinSize"], g["MaxSize"]) for g in groups),
+                [("linekeeper-edge-a", 1, 1), ("linekeeper-edge-b", 1, 1)],
+            )
+            addresses = client("ec2", address).describe_addresses()["Addresses"]
+            self.assertEqual([a["PublicIp"] for a in addresses], [public["Address"]])
+            volumes = client("ec2", address).describe_volumes(VolumeIds=[public["JournalVolumeId"]])["Volumes"]
+            self.assertEqual([(v["Size"], v["AvailabilityZone"]) for v in volumes], [(100, subnet["AvailabilityZone"])])
+
+            records = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+            found = {(r["Name"].rstrip("."), r["Type"], r.get("SetIdentifier")) for r in records}
+            domain = "recorder.example.com"
+            for edge in ("a", "b"):
+                self.assertIn((f"{edge}.{domain}", "A", None), found)
+                self.assertIn((domain, "A", edge), found)
+                for service in ("_sips._tcp", "_sip._tcp", "_sip._udp"):
+                    self.assertIn((f"{service}.{domain}", "SRV", edge), found)
+            self.assertIn((domain, "NAPTR", None), found)
+
+            said = log.read_text()
+            self.assertNotIn("No Moto CloudFormation support", said)
+            self.assertNotIn("Traceback", said)
+
+    def test_data_app_and_alarms_are_deployed_on_ministack(self):
+        ministack = emulator(
+            TOOLS / "ministack",
+            environment={"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": "PORT", "LAMBDA_EXECUTOR": "local"},
+        )
+        with ministack as (address, _):
+            data = deploy(address, "data", "data.yaml")
+            bundle = io.BytesIO()
+            with zipfile.ZipFile(bundle, "w") as archive:
+                entry = zipfile.ZipInfo("bootstrap")
+                entry.external_attr = 0o755 << 16
+                archive.writestr(entry, "#!/bin/sh\nexit 1\n")
+            s3 = client("s3", address)
+            for function in FUNCTIONS:
+                key = f"r1/functions/{function}.zip"
+                s3.put_object(Bucket=data["ArtifactBucketName"], Key=key, Body=bundle.getvalue())
+            app = deploy(address, "app", "app.yaml", Release="r1", EndpointUrl=address, **only("app.yaml", data))
+            deploy(address, "app-watch", "app-watch.yaml", **only("app-watch.yaml", {**data, **app}))
+            edge = {"EdgeName": "a", "CommandQueueUrl": data["EventQueueUrl"]}
+            deploy(address, "edge-watch", "edge-watch.yaml", **edge, **only("edge-watch.yaml", data))
+
+            functions = client("lambda", address).list_functions()["Functions"]
+            self.assertEqual(
+                sorted(f["FunctionName"] for f in functions), sorted(f"linekeeper-{f}" for f in FUNCTIONS)
+            )
+            self.assertEqual({f["Runtime"] for f in functions}, {"provided.al2023"})
+            sources = client("lambda", address).list_event_source_mappings()["EventSourceMappings"]
+            self.assertEqual(len(sources), 2)
+            routes = client("apigatewayv2", address).get_routes(ApiId=app["HttpApiId"])["Items"]
+            self.assertEqual({r["RouteKey"] for r in routes}, {"ANY /v1/{proxy+}", "POST /v1/session"})
+            table = client("dynamodb", address).describe_table(TableName=data["TableName"])["Table"]
+            self.assertEqual({i["IndexName"] for i in table["GlobalSecondaryIndexes"]}, {"gsi1", "gsi2", "gsi3"})
+            queue = client("sqs", address).get_queue_attributes(
+                QueueUrl=data["EventQueueUrl"], AttributeNames=["VisibilityTimeout", "RedrivePolicy"]
+            )["Attributes"]
+            self.assertEqual(queue["VisibilityTimeout"], "180")
+            self.assertIn("1000", queue["RedrivePolicy"])
+
+
+if __name__ == "__main__":
+    result = unittest.main(exit=False).result
+    failed = len(result.failures) + len(result.errors)
+    # As cargo's tests end, so that `cargo xtask test` counts these with them.
+    print(f"test result: {'FAILED' if failed else 'ok'}. {result.testsRun - failed} passed; {failed} failed; 0 ignored")
+    sys.exit(1 if failed else 0)
