@@ -228,6 +228,7 @@ async fn make(
         complete,
         duration_ms: rendered.call.duration_ms(),
         tracks: rendered.call.lanes.iter().map(|lane| lane.track.clone()).collect(),
+        packets: Some(rendered.call.packets),
         marks: std::mem::take(&mut rendered.call.marks),
         flags: std::mem::take(&mut rendered.call.flags),
         sha256,

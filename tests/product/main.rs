@@ -9,5 +9,6 @@ mod every_packet_of_fifty_calls_is_there;
 mod garbage_disturbs_nothing;
 mod nothing_readable_lies_on_disk;
 mod odd_calls_are_recorded_and_flagged;
+mod streams_of_other_senders_are_recorded;
 mod the_browser_plays_a_call;
 mod the_recording_is_what_was_sent;

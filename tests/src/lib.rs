@@ -6,7 +6,9 @@
 pub mod audio;
 pub mod calls;
 pub mod product;
+pub mod raw_call;
 pub mod sipp;
+pub mod tshark;
 
 use std::io::Write;
 use std::path::PathBuf;

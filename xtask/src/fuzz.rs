@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::run::{exists, output, run};
 
@@ -23,7 +23,16 @@ pub fn fuzz(root: &Path, secs: u64) -> Result<()> {
         let targets = output(cargo_fuzz(&dir).arg("list"))?;
         for target in targets.lines() {
             let limit = format!("-max_total_time={secs}");
-            run(cargo_fuzz(&dir).args(["run", target, "--", &limit, "-rss_limit_mb=2048"]))?;
+            // What is found goes into the first directory; the second is committed.
+            let found = format!("fuzz/corpus/{target}");
+            let seeds = format!("fuzz/seeds/{target}");
+            std::fs::create_dir_all(dir.join(&found)).context("make a directory for a corpus")?;
+            let mut command = cargo_fuzz(&dir);
+            command.args(["run", target, &found]);
+            if dir.join(&seeds).is_dir() {
+                command.arg(&seeds);
+            }
+            run(command.args(["--", &limit, "-rss_limit_mb=2048"]))?;
             ran += 1;
         }
     }

@@ -21,6 +21,17 @@ const NODE: Need = Need { program: "node", packages: &["nodejs", "npm"] };
 const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium", "fonts-dejavu-core"] };
 const SIPP: Need = Need { program: "sipp", packages: &["sip-tester"] };
 const FFMPEG: Need = Need { program: "ffmpeg", packages: &["ffmpeg"] };
+const TSHARK: Need = Need { program: "tshark", packages: &["tshark"] };
+// The plugins go with the tool: `srtpenc` is among the "bad" ones.
+const GSTREAMER: Need = Need {
+    program: "gst-launch-1.0",
+    packages: &[
+        "gstreamer1.0-tools",
+        "gstreamer1.0-plugins-base",
+        "gstreamer1.0-plugins-good",
+        "gstreamer1.0-plugins-bad",
+    ],
+};
 
 /// What compiling the workspace needs besides Rust: libopus and SQLite are built from source.
 pub fn for_build() -> Result<()> {
@@ -35,10 +46,10 @@ pub fn for_site() -> Result<()> {
     apt_install(&["rustc-web", "rust-web-src"])
 }
 
-/// What the tests need besides: a browser, an independent SIP client, an independent decoder,
-/// emulators of AWS.
+/// What the tests need besides: a browser, an independent SIP client, independent senders and
+/// readers of media, emulators of AWS.
 pub fn for_tests(root: &Path) -> Result<()> {
-    install(&[NODE, CHROMIUM, SIPP, FFMPEG])?;
+    install(&[NODE, CHROMIUM, SIPP, FFMPEG, TSHARK, GSTREAMER])?;
     let browser = root.join("tests/browser");
     if !browser.join("node_modules/playwright-core").exists() {
         run(Command::new("npm").current_dir(&browser).args([

@@ -33,6 +33,8 @@ pub struct Assembled {
     pub samples: u64,
     /// Participants' order: the first participant's stream is lane 0.
     pub lanes: Vec<Lane>,
+    /// Everything that came to RTP ports, also what is on no lane.
+    pub packets: u64,
     pub marks: Vec<Mark>,
     pub flags: BTreeSet<String>,
     /// Metadata documents as received.
@@ -98,6 +100,7 @@ pub fn assemble(
         sample_rate,
         samples,
         lanes: Vec::new(),
+        packets: intake.packets,
         marks: Vec::new(),
         flags: BTreeSet::new(),
         documents: intake.documents,

@@ -45,6 +45,8 @@ pub(crate) struct Intake {
     /// Since the restart no packet has come yet; the last one before it came then.
     restart: Option<AxisNs>,
     newest_packet: Option<AxisNs>,
+    /// What came to RTP ports, wherever it belongs.
+    pub packets: u64,
     /// Bodies that did not open though their key is here: changed after they were sealed.
     pub damaged: u64,
 }
@@ -65,6 +67,7 @@ impl Intake {
             interrupted: false,
             restart: None,
             newest_packet: None,
+            packets: 0,
             damaged: 0,
         }
     }
@@ -207,6 +210,7 @@ impl Intake {
         let arrival = self.clock.axis(boot_ns);
         // Also what is not of this recording: the rollover counter has to be counted along.
         let datagram = self.decryptor.open(packet);
+        self.packets += u64::from(!packet.rtcp);
         if packet.rtcp || !self.is_part(arrival) {
             return;
         }

@@ -115,6 +115,10 @@ pub struct Finalized {
     pub complete: bool,
     pub duration_ms: u64,
     pub tracks: Vec<Track>,
+    /// Everything that the original holds of RTP ports: also pictures, duplicates and what is not
+    /// of the stream. Absent of what was built before it was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
     pub marks: Vec<Mark>,
     pub flags: BTreeSet<String>,
     /// Hex SHA-256 of the manifest.

@@ -410,6 +410,7 @@ fn the_states_that_an_index_keeps_are_readable_for_ever() {
         complete: true,
         duration_ms: 61_020,
         tracks: vec![track()],
+        packets: None,
         marks: marks(),
         flags: set(&[flag::SILENT_TRACK]),
         sha256: "0f".repeat(32),

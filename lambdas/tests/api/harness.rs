@@ -282,6 +282,7 @@ impl Call {
             complete: true,
             duration_ms: 5_000,
             tracks: vec![track("1"), track("2")],
+            packets: Some(500),
             marks: vec![],
             flags: BTreeSet::new(),
             sha256: "00".repeat(32),

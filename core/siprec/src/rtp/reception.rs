@@ -68,7 +68,7 @@ impl Reception {
         let transit = (ticks as u32).wrapping_sub(header.timestamp);
         if let Some(before) = self.transit.replace(transit) {
             let difference = (transit.wrapping_sub(before) as i32).unsigned_abs();
-            let decayed = self.jitter - ((self.jitter + 8) >> 4);
+            let decayed = self.jitter - (self.jitter.saturating_add(8) >> 4);
             self.jitter = decayed.saturating_add(difference);
         }
     }

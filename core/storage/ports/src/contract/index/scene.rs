@@ -176,6 +176,7 @@ impl<'a> Scene<'a> {
             complete,
             duration_ms: 9_980,
             tracks: Vec::new(),
+            packets: None,
             marks: Vec::new(),
             flags: BTreeSet::from(["silent_track".to_owned()]),
             sha256: format!("{generation:064}"),
