@@ -24,6 +24,7 @@ pub mod personal;
 pub mod policy;
 pub mod recording;
 pub mod search;
+pub mod search_text;
 pub mod time;
 
 pub use event::{EventBody, RecordingEvent};

@@ -21,7 +21,8 @@ pub struct Applied {
 ///
 /// - `apply` stores what [`RecordingState::fold`] and [`JournalState::fold`] give, and any
 ///   multiset of events applied in any order, concurrently too, gives the same index.
-/// - Reads see every write that returned before they began.
+/// - Reads see every write that returned before they began; `search`, `live` and `sweep` may
+///   lag behind by about a second on an engine whose indexes follow its writes (DynamoDB).
 /// - Nothing is seen across tenants.
 #[async_trait]
 pub trait RecordingIndex: Send + Sync {
@@ -34,7 +35,8 @@ pub trait RecordingIndex: Send + Sync {
         id: RecordingId,
     ) -> Result<Option<(RecordingState, JournalState)>, StorageError>;
 
-    /// Newest first.
+    /// Newest first. A page may be short, even empty, although more follow: an engine that looks
+    /// through rows one by one gives back what it found so far, and `next`.
     async fn search(
         &self,
         tenant: &TenantId,

@@ -10,7 +10,6 @@
 
 mod row;
 mod search;
-mod text;
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
 //! States to rows and back.
 
 use model::index::{JournalState, RecordingState};
+use model::search_text::SearchText;
 use model::{JournalId, RecordingId, TenantId};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::de::DeserializeOwned;
 
-use super::text::SearchText;
 use crate::clock::now_ms;
 use crate::database::WorkError;
 

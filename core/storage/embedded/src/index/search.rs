@@ -11,12 +11,12 @@ use std::collections::hash_map::Entry;
 use model::index::{JournalState, RecordingState};
 use model::recording::{Recording, Status};
 use model::search::{Cursor, MAX_LIMIT, Page, SearchQuery, fold};
-use model::{JournalId, TenantId};
+use model::search_text::digits_of;
+use model::{JournalId, TenantId, UserId};
 use rusqlite::types::Value;
 use rusqlite::{Transaction, params_from_iter};
 
 use super::row::{journal_or_new, parse_state};
-use super::text::digits_of;
 use crate::database::WorkError;
 
 /// Letters in a triple: shorter needles cannot be looked up.
@@ -28,8 +28,10 @@ pub fn search(
     query: &SearchQuery,
 ) -> Result<Page<Recording>, WorkError> {
     let limit = query.limit.clamp(1, MAX_LIMIT);
-    if query.user.is_some() || query.group.is_some() {
-        // Calls are attributed to no user and no group yet, so none is theirs.
+    // A name that nobody can sign in with is no user's.
+    let is_nobody = query.user.as_ref().is_some_and(|user| UserId::new(user).is_err());
+    if query.group.is_some() || is_nobody {
+        // Calls are attributed to no group yet, so none is theirs.
         return Ok(Page { items: Vec::new(), next: None });
     }
     let mut filter = Filter::new(tenant);
@@ -44,6 +46,9 @@ pub fn search(
     }
     if let Some(seconds) = query.min_seconds {
         filter.and("duration_ms >= ?", [Value::Integer(i64::from(seconds) * 1_000)]);
+    }
+    if let Some(user) = &query.user {
+        filter.and_user(&fold(user));
     }
     if let Some(party) = query.party.as_deref().map(|party| fold(party.trim())) {
         let mut sql = "(instr(parties, ?) > 0".to_owned();
@@ -97,6 +102,19 @@ impl Filter {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
         self.values.extend(values);
+    }
+
+    /// A line of the parties is a SIP address of `user` ([`model::search_text::users_of`]).
+    fn and_user(&mut self, user: &str) {
+        let mut lines = Vec::new();
+        let mut values = Vec::new();
+        for scheme in ["sip:", "sips:"] {
+            for after in ['@', ';', ':'] {
+                lines.push("instr(char(10) || parties, ?) > 0");
+                values.push(Value::Text(format!("\n{scheme}{user}{after}")));
+            }
+        }
+        self.and(&format!("({})", lines.join(" OR ")), values);
     }
 
     /// Every word of `text` is found; or all of it is one number, however it is written.

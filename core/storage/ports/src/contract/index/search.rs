@@ -15,6 +15,7 @@ pub async fn searches(index: &dyn RecordingIndex) {
     a_search_text_is_never_a_pattern(index).await;
     a_search_finds_what_is_known_last(index).await;
     a_party_is_searched_among_the_participants_only(index).await;
+    the_calls_of_a_user_are_those_that_an_address_names(index).await;
 }
 
 async fn pages_join_without_gap_or_repetition(index: &dyn RecordingIndex) {
@@ -136,4 +137,21 @@ async fn a_party_is_searched_among_the_participants_only(index: &dyn RecordingIn
         assert_eq!(party(text).await, expected, "{text:?}");
     }
     assert_eq!(party("call-of-").await, []);
+}
+
+async fn the_calls_of_a_user_are_those_that_an_address_names(index: &dyn RecordingIndex) {
+    let mut scene = Scene::new(index);
+    let first = scene.start_with(&[("Eva", "sip:eva@pbx"), ("", "sip:+38611@gw")]).await;
+    scene.start_with(&[("eva", "sip:evan@pbx"), ("", "tel:7001")]).await;
+    let second = scene.start_with(&[("", "SIPS:Eva;x=1@pbx"), ("", "sip:7001@pbx")]).await;
+    let user =
+        async |user: &str| scene.find(SearchQuery { user: Some(user.to_owned()), ..query() }).await;
+    assert_eq!(user("eva").await, [second, first]);
+    assert_eq!(user("EVA").await, [second, first]);
+    assert_eq!(user("7001").await, [second], "a telephone number is nobody");
+    for nobody in ["ev", "eva@pbx", "+38611", "%", ""] {
+        assert_eq!(user(nobody).await, [], "{nobody:?}");
+    }
+    let group = SearchQuery { group: Some("sales".to_owned()), ..query() };
+    assert_eq!(scene.find(group).await, []);
 }
