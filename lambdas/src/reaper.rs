@@ -77,7 +77,7 @@ impl Reaper {
     ) -> Result<Swept, StorageError> {
         // Kept for the next sweep only if this one reaches its end.
         let asked = self.asked.take();
-        let judged = events.depth().await?.oldest <= BEHIND;
+        let judged = events.depth().await?.oldest.is_some_and(|oldest| oldest <= BEHIND);
         // No journal was last heard of before the year 0: what waits without any verdict of ours.
         let waiting = builds(index, WallTime::from_unix_ms(i64::MIN)).await?;
         let all = if judged {

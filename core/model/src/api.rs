@@ -128,7 +128,8 @@ pub struct EdgeHealth {
 pub struct QueueHealth {
     pub queue: String,
     pub waiting: u64,
-    pub oldest_ms: u64,
+    /// How long the oldest message waits. Absent when the queue's engine cannot say.
+    pub oldest_ms: Option<u64>,
     pub dead_letters: u64,
 }
 

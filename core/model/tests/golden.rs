@@ -332,7 +332,7 @@ fn every_answer_of_the_api_keeps_its_form() {
             queues: vec![api::QueueHealth {
                 queue: "events".to_owned(),
                 waiting: 6,
-                oldest_ms: 0,
+                oldest_ms: Some(0),
                 dead_letters: 0,
             }],
         },

@@ -117,7 +117,7 @@ fn queue_row(queue: QueueHealth) -> impl IntoView {
         <tr>
             <th scope="row">{queue.queue}</th>
             <td class="number">{text::grouped(queue.waiting)}</td>
-            <td class="number">{lag(queue.oldest_ms)}</td>
+            <td class="number">{queue.oldest_ms.map_or_else(|| "–".to_owned(), lag)}</td>
             <td class="number">{text::grouped(queue.dead_letters)}</td>
         </tr>
     }

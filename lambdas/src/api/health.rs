@@ -37,7 +37,9 @@ pub async fn health(
         queues.push(QueueHealth {
             queue: name.clone(),
             waiting: depth.waiting,
-            oldest_ms: u64::try_from(depth.oldest.as_millis()).unwrap_or(u64::MAX),
+            oldest_ms: depth
+                .oldest
+                .map(|oldest| u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX)),
             dead_letters: depth.dead_letters,
         });
     }
@@ -93,8 +95,9 @@ fn summary(edges: &[EdgeHealth], queues: &[QueueHealth]) -> (bool, String) {
         let name = &queue.queue;
         return (false, format!("Calls are being recorded. {dead} of {name} could not be used."));
     }
-    if let Some(queue) = queues.iter().find(|queue| queue.oldest_ms > SLOW_QUEUE_MS) {
-        let (name, secs) = (&queue.queue, queue.oldest_ms / 1_000);
+    let behind = |queue: &&QueueHealth| queue.oldest_ms.is_some_and(|ms| ms > SLOW_QUEUE_MS);
+    if let Some(queue) = queues.iter().find(behind) {
+        let (name, secs) = (&queue.queue, queue.oldest_ms.unwrap_or_default() / 1_000);
         return (false, format!("Calls are being recorded. {name} is {secs} s behind."));
     }
     let (recorders, calls) = (count(alive.len(), "recorder"), count(calls, "call"));
@@ -120,6 +123,7 @@ mod tests {
     const NOW_MS: i64 = 1_700_000_000_000;
 
     fn queue(dead_letters: u64, oldest_ms: u64) -> QueueHealth {
+        let oldest_ms = Some(oldest_ms);
         QueueHealth { queue: "events".to_owned(), waiting: 0, oldest_ms, dead_letters }
     }
 

@@ -333,7 +333,7 @@ impl EventQueue for SqliteQueue {
                 let oldest_ms = oldest.map_or(0, |due| u64::try_from(now - due).unwrap_or(0));
                 Ok(QueueDepth {
                     waiting: waiting.unsigned_abs(),
-                    oldest: Duration::from_millis(oldest_ms),
+                    oldest: Some(Duration::from_millis(oldest_ms)),
                     dead_letters: dead_letters.unsigned_abs(),
                 })
             })

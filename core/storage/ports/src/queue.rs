@@ -37,8 +37,9 @@ pub struct QueueDepth {
     /// In nobody's hands: never delivered or given back, delayed ones included.
     pub waiting: u64,
     /// How long the oldest of them could have been delivered already: the lag of the readers.
-    /// Zero while all are delayed. Giving a message back does not make it younger.
-    pub oldest: Duration,
+    /// Zero while all are delayed. Giving a message back does not make it younger. `None` when
+    /// something waits and the engine cannot say for how long (SQS tells that to its alarms only).
+    pub oldest: Option<Duration>,
     pub dead_letters: u64,
 }
 
