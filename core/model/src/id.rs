@@ -142,6 +142,10 @@ name_id! {
     TenantId
 }
 name_id! {
+    /// A legal hold, by the reference that whoever placed it gave: a case, an inquiry.
+    HoldId
+}
+name_id! {
     /// A person who signs in.
     UserId
 }

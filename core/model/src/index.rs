@@ -162,6 +162,10 @@ impl RecordingState {
     pub fn fold(held: Option<Self>, event: &RecordingEvent) -> Option<Self> {
         let (tenant, id) = event.recording()?;
         let mut state = held.unwrap_or_else(|| Self::new(event, tenant, id));
+        // What was erased does not come back with an event that is delivered once more.
+        if state.purge == Some(Purge::Deleted) {
+            return Some(state);
+        }
         let position = event.position;
         if state.newest < position {
             state.newest = position;
@@ -217,6 +221,34 @@ impl RecordingState {
                 true
             }
         }
+    }
+
+    /// Counts one more hold; false once the recording is being purged.
+    pub fn place_hold(&mut self) -> bool {
+        if self.purge.is_none() {
+            self.holds += 1;
+        }
+        self.purge.is_none()
+    }
+
+    /// Claims the recording for a purge; false while it is held. From here on it cannot be held.
+    pub fn begin_purge(&mut self) -> bool {
+        if self.purge.is_none() && self.holds == 0 {
+            self.purge = Some(Purge::Purging);
+        }
+        self.purge.is_some()
+    }
+
+    /// Forgets who was on the call, what was said, and the keys to it. When it was, how long and
+    /// on which edge remains, and says that there was something.
+    pub fn end_purge(&mut self) {
+        self.purge = Some(Purge::Deleted);
+        self.facts = None;
+        self.finalized = None;
+        self.call_ids.clear();
+        self.flags.clear();
+        self.live_marks.clear();
+        self.documents.clear();
     }
 
     /// Where this recording is in its life, given what is known of its journal.

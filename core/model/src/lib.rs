@@ -28,7 +28,7 @@ pub mod search_text;
 pub mod time;
 
 pub use event::{EventBody, RecordingEvent};
-pub use id::{EdgeId, JournalId, RecordingId, SessionId, TenantId, UserId};
+pub use id::{EdgeId, HoldId, JournalId, RecordingId, SessionId, TenantId, UserId};
 pub use index::{JournalState, RecordingState};
 pub use personal::Personal;
 pub use recording::{Participant, Recording, Status, Track};

@@ -31,7 +31,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const APPLICATION_ID: i32 = 0x4c4b_5052;
 
 /// Step `n` leads from schema `n` to `n + 1`. A step that was released is never edited.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 #[derive(Debug)]
 pub(crate) struct Database {

@@ -13,7 +13,7 @@ use model::index::{Finalized, JournalState, RecordingState};
 use model::object_key::ObjectKey;
 use model::recording::Recording;
 use model::search::{Page, SearchQuery};
-use model::{JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
+use model::{HoldId, JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
 
 use crate::{
     Applied, Delivery, EventQueue, Message, ObjectMeta, ObjectStore, PutMode, PutOutcome,
@@ -261,6 +261,41 @@ impl<E: RecordingIndex + ?Sized> RecordingIndex for Faulty<E> {
         silent_since: WallTime,
     ) -> Result<Vec<(TenantId, RecordingId)>, StorageError> {
         self.faults.around("sweep", self.engine.sweep(silent_since)).await
+    }
+
+    async fn place_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<bool, StorageError> {
+        self.faults.around("place_hold", self.engine.place_hold(tenant, id, hold)).await
+    }
+
+    async fn release_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<(), StorageError> {
+        self.faults.around("release_hold", self.engine.release_hold(tenant, id, hold)).await
+    }
+
+    async fn due(
+        &self,
+        tenant: &TenantId,
+        before: WallTime,
+        limit: usize,
+    ) -> Result<Vec<RecordingId>, StorageError> {
+        self.faults.around("due", self.engine.due(tenant, before, limit)).await
+    }
+
+    async fn begin_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<bool, StorageError> {
+        self.faults.around("begin_purge", self.engine.begin_purge(tenant, id)).await
+    }
+
+    async fn end_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<(), StorageError> {
+        self.faults.around("end_purge", self.engine.end_purge(tenant, id)).await
     }
 }
 

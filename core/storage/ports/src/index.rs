@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use model::index::{Finalized, JournalState, RecordingState};
 use model::recording::Recording;
 use model::search::{Page, SearchQuery};
-use model::{JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
+use model::{HoldId, JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
 
 use crate::StorageError;
 
@@ -21,9 +21,11 @@ pub struct Applied {
 ///
 /// - `apply` stores what [`RecordingState::fold`] and [`JournalState::fold`] give, and any
 ///   multiset of events applied in any order, concurrently too, gives the same index.
-/// - Reads see every write that returned before they began; `search`, `live` and `sweep` may
-///   lag behind by about a second on an engine whose indexes follow its writes (DynamoDB).
+/// - Reads see every write that returned before they began; `search`, `live`, `sweep` and
+///   `due` may lag behind by about a second on an engine whose indexes follow its writes (DynamoDB).
 /// - Nothing is seen across tenants.
+/// - A recording is held or being purged, never both, whoever asks at once. What was purged stays
+///   purged, whatever is delivered later.
 #[async_trait]
 pub trait RecordingIndex: Send + Sync {
     async fn apply(&self, event: &RecordingEvent) -> Result<Applied, StorageError>;
@@ -66,4 +68,39 @@ pub trait RecordingIndex: Send + Sync {
         &self,
         silent_since: WallTime,
     ) -> Result<Vec<(TenantId, RecordingId)>, StorageError>;
+
+    /// Places a hold, once however often it is asked for; false when the recording is being purged
+    /// or is gone already. [`StorageError::NotFound`] without such a recording.
+    async fn place_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<bool, StorageError>;
+
+    /// Succeeds when there is no such hold, so that a repeated release is harmless.
+    async fn release_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<(), StorageError>;
+
+    /// What retention has to erase: recordings that are `stored` or `partial`, started before
+    /// `before` and are not held, and those whose purge was begun and not ended. Oldest first, at
+    /// most `limit`.
+    async fn due(
+        &self,
+        tenant: &TenantId,
+        before: WallTime,
+        limit: usize,
+    ) -> Result<Vec<RecordingId>, StorageError>;
+
+    /// Claims a recording for a purge; false while it is held. True again when it was claimed
+    /// before. [`StorageError::NotFound`] without such a recording.
+    async fn begin_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<bool, StorageError>;
+
+    /// All objects are gone: what the index knows of the call goes too, its keys first of all.
+    /// Only after [`Self::begin_purge`]; otherwise it changes nothing.
+    async fn end_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<(), StorageError>;
 }

@@ -83,15 +83,17 @@ impl RecordingItem {
             places.gsi2sk = Some(waits_for);
         }
         if let Some(at) = started {
-            let (pk, sk) = match state.purge {
-                Some(Purge::Purging) => (Some(key::purging(&state.tenant)), name),
-                Some(Purge::Deleted) => (None, name),
-                None if state.ended.is_none() && !is_abandoned => {
-                    (Some(key::live(&state.tenant)), key::entry(at, state.id))
+            let pk = match state.purge {
+                Some(Purge::Purging) => Some(key::purging(&state.tenant)),
+                Some(Purge::Deleted) => None,
+                None if state.ended.is_none() && !is_abandoned => Some(key::live(&state.tenant)),
+                None if state.holds > 0 => None,
+                None => {
+                    let shard = key::shard(state.id, key::EXPIRY_SHARDS);
+                    Some(key::expiry(&state.tenant, shard))
                 }
-                None => (Some(key::expiry(&key::day(at), shard)), name),
             };
-            places.gsi3sk = pk.as_ref().map(|_| sk);
+            places.gsi3sk = pk.as_ref().map(|_| key::entry(at, state.id));
             places.gsi3pk = pk;
         }
         self.places = places;

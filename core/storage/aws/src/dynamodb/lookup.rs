@@ -83,6 +83,11 @@ impl Leads {
     }
 }
 
+/// Sort keys of all that leads to a recording, in its own partition.
+pub fn keys(state: &RecordingState) -> Vec<String> {
+    Leads::of(state).items(state, "").into_keys().collect()
+}
+
 /// The words of a text, folded as those of a query are.
 fn words_of(text: &str) -> Vec<String> {
     fold(text).split_whitespace().map(str::to_owned).collect()

@@ -9,6 +9,7 @@ mod item;
 mod journal;
 mod key;
 mod lookup;
+mod purge;
 mod recording;
 mod schema;
 mod search;
@@ -23,7 +24,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use model::index::{Finalized, JournalState, RecordingState};
 use model::recording::Recording;
 use model::search::{Page, SearchQuery};
-use model::{JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
+use model::{HoldId, JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
 use storage_ports::{Applied, RecordingIndex, StorageError};
 
 use item::RecordingItem;
@@ -168,5 +169,40 @@ impl RecordingIndex for DynamoIndex {
             .try_collect()
             .await?;
         Ok(needed.into_iter().flatten().collect())
+    }
+
+    async fn place_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<bool, StorageError> {
+        self.hold(tenant, id, hold).await
+    }
+
+    async fn release_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<(), StorageError> {
+        self.release(tenant, id, hold).await
+    }
+
+    async fn due(
+        &self,
+        tenant: &TenantId,
+        before: WallTime,
+        limit: usize,
+    ) -> Result<Vec<RecordingId>, StorageError> {
+        self.due_before(tenant, before, limit).await
+    }
+
+    async fn begin_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<bool, StorageError> {
+        self.claim(tenant, id).await
+    }
+
+    async fn end_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<(), StorageError> {
+        self.erase(tenant, id).await
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::event::EventBody;
-use model::index::{Document, JournalState, Purge, RecordingState};
+use model::index::{Document, JournalState, RecordingState};
 use model::recording::Status;
 use model::{JournalId, Position, RecordingEvent, RecordingId, TenantId, WallTime};
 use sha2::{Digest, Sha256};
@@ -24,6 +24,7 @@ use storage_ports::StorageError;
 
 use super::DynamoIndex;
 use super::item::{COMPLETE, DayItem, DocumentItem, RecordingItem, Told};
+use super::purge::is_erased;
 use super::table::{Backoff, Condition, Index, Item, Run, from_item, text, to_item};
 use super::{journal, key, lookup};
 use crate::names::table;
@@ -122,6 +123,10 @@ impl DynamoIndex {
             };
             new.place(journal, shards);
             if held.as_ref() == Some(&new) {
+                if is_erased(&new.state) {
+                    // Whoever was about to write when it was erased may have written beside it.
+                    self.erase_rest(&new.state).await?;
+                }
                 return Ok(Some(Changed { item: new, tell }));
             }
             let held_state = held.as_ref().map(|held| &held.state);
@@ -134,6 +139,9 @@ impl DynamoIndex {
                 }
             };
             if self.table.put(to_item(&new)?, Some(unchanged)).await? {
+                if is_erased(&new.state) {
+                    self.erase_rest(&new.state).await?;
+                }
                 return Ok(Some(Changed { item: new, tell }));
             }
             backoff.wait("a recording is written too often").await?;
@@ -148,15 +156,14 @@ impl DynamoIndex {
     ) -> Result<bool, StorageError> {
         let (tenant, id) = event.recording().expect("the caller asked");
         let mark = mark_of(event);
-        let fold = |held: Option<&RecordingItem>| Some(folded(held, event));
-        let changed = self.change(tenant, id, heard, Some(&mark), fold).await?;
-        let changed = changed.expect("a fold always makes something");
-        if let EventBody::Metadata { document, .. } = &event.body
-            && changed.item.state.purge != Some(Purge::Deleted)
-        {
+        if let EventBody::Metadata { document, .. } = &event.body {
+            // Before the recording is read: if it is erased by then, this goes with the rest of it.
             let document = Document { at: event.at, text: document.clone() };
             self.put_document(tenant, id, event.position, document).await?;
         }
+        let fold = |held: Option<&RecordingItem>| Some(folded(held, event));
+        let changed = self.change(tenant, id, heard, Some(&mark), fold).await?;
+        let changed = changed.expect("a fold always makes something");
         let is_decisive = matches!(event.body, EventBody::Started { .. } | EventBody::Ended { .. });
         let state = &changed.item.state;
         if changed.tell || !is_decisive || state.started.is_none() || state.ended.is_none() {

@@ -46,7 +46,7 @@ const DAYS: usize = 31;
 
 /// Where a question begins and ends in time: entries of an index, both included.
 #[derive(Clone, Debug)]
-struct Span {
+pub struct Span {
     from: String,
     to: String,
     /// The cursor's own row is not shown again.
@@ -63,22 +63,28 @@ impl Span {
         Self { from, to, after }
     }
 
+    /// From the first recording to the last one that started before `time`.
+    pub fn before(time: WallTime) -> Self {
+        let last = WallTime::from_unix_ms(time.unix_ms().saturating_sub(1));
+        Self { from: "0".to_owned(), to: format!("{}#~", key::start(last)), after: None }
+    }
+
     /// Whether nothing can lie in it.
     fn is_empty(&self) -> bool {
         self.from > self.to
     }
 
-    fn run(&self, index: Index, pk: String, prefix: &str) -> Run {
+    pub fn run(&self, index: Index, pk: String, prefix: &str) -> Run {
         let (from, to) = (format!("{prefix}{}", self.from), format!("{prefix}{}", self.to));
         Run { index, pk, from, to, descending: true }
     }
 }
 
 /// A recording that may be what was asked for.
-struct Candidate {
+pub struct Candidate {
     entry: String,
     /// Where the index has it already.
-    state: Option<Box<RecordingState>>,
+    pub state: Option<Box<RecordingState>>,
     name: (TenantId, RecordingId),
 }
 
@@ -113,14 +119,21 @@ impl Source {
     }
 }
 
-/// Several runs as one, newest first.
-struct Merged {
+/// Several runs as one, in the order that all of them have.
+pub struct Merged {
     sources: Vec<Source>,
+    /// Items of one request.
     chunk: usize,
+    descending: bool,
 }
 
 impl Merged {
-    async fn next(&mut self, index: &DynamoIndex) -> Result<Option<Candidate>, StorageError> {
+    pub fn of(runs: Vec<Run>, chunk: usize) -> Self {
+        let descending = runs.iter().all(|run| run.descending);
+        Self { sources: runs.into_iter().map(Source::new).collect(), chunk, descending }
+    }
+
+    pub async fn next(&mut self, index: &DynamoIndex) -> Result<Option<Candidate>, StorageError> {
         for source in &mut self.sources {
             while source.read.is_empty() && !source.is_done {
                 let after = source.next.take();
@@ -132,12 +145,17 @@ impl Merged {
                 }
             }
         }
-        let newest = self
-            .sources
-            .iter_mut()
-            .filter(|source| !source.read.is_empty())
-            .max_by(|a, b| a.read[0].entry.cmp(&b.read[0].entry));
-        Ok(newest.and_then(|source| source.read.pop_front()))
+        let descending = self.descending;
+        let first =
+            self.sources.iter_mut().filter(|source| !source.read.is_empty()).min_by(|a, b| match a
+                .read[0]
+                .entry
+                .cmp(&b.read[0].entry)
+            {
+                order if descending => order.reverse(),
+                order => order,
+            });
+        Ok(first.and_then(|source| source.read.pop_front()))
     }
 }
 
@@ -205,12 +223,7 @@ impl DynamoIndex {
         span: &Span,
         limit: usize,
     ) -> Result<Candidates, StorageError> {
-        let merged = |runs: Vec<Run>, chunk: usize| {
-            Candidates::Merged(Merged {
-                sources: runs.into_iter().map(Source::new).collect(),
-                chunk,
-            })
-        };
+        let merged = |runs: Vec<Run>, chunk: usize| Candidates::Merged(Merged::of(runs, chunk));
         let has_text = !wanted.words.is_empty() || wanted.party.is_some();
         let is_picky = has_text
             || query.min_seconds.is_some()
@@ -232,7 +245,7 @@ impl DynamoIndex {
         Ok(Candidates::Days {
             days: VecDeque::new(),
             more: Some(days),
-            shards: Merged { sources: Vec::new(), chunk },
+            shards: Merged::of(Vec::new(), chunk),
         })
     }
 
@@ -440,10 +453,10 @@ fn cursor(entry: &str) -> Option<Cursor> {
 
 /// What decides about the status of the recordings at hand.
 #[derive(Default)]
-struct Journals(HashMap<JournalId, JournalState>);
+pub struct Journals(HashMap<JournalId, JournalState>);
 
 impl Journals {
-    async fn know(
+    pub async fn know(
         &mut self,
         index: &DynamoIndex,
         states: &[RecordingState],
@@ -458,7 +471,7 @@ impl Journals {
         Ok(())
     }
 
-    fn of(&self, state: &RecordingState) -> JournalState {
+    pub fn of(&self, state: &RecordingState) -> JournalState {
         let known = self.0.get(&state.journal).cloned();
         known.unwrap_or_else(|| JournalState::new(state.journal, state.edge.clone()))
     }

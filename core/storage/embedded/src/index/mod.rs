@@ -8,6 +8,7 @@
 //! A recording's status also depends on its journal (what is stored, is the edge alive), so a
 //! change of those two re-computes the journal's open recordings. Most beats change neither.
 
+mod purge;
 mod row;
 mod search;
 
@@ -17,7 +18,7 @@ use async_trait::async_trait;
 use model::index::{Finalized, JournalState, RecordingState};
 use model::recording::{Recording, Status};
 use model::search::{Page, SearchQuery};
-use model::{JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
+use model::{HoldId, JournalId, RecordingEvent, RecordingId, TenantId, WallTime};
 use rusqlite::{Transaction, params};
 use sha2::{Digest, Sha256};
 use storage_ports::{Applied, RecordingIndex, StorageError};
@@ -223,5 +224,51 @@ impl RecordingIndex for SqliteIndex {
         silent_since: WallTime,
     ) -> Result<Vec<(TenantId, RecordingId)>, StorageError> {
         self.database.write(WHAT, move |transaction| sweep(transaction, silent_since)).await
+    }
+
+    async fn place_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<bool, StorageError> {
+        let (tenant, hold) = (tenant.clone(), hold.clone());
+        self.database
+            .write(WHAT, move |transaction| purge::place_hold(transaction, &tenant, id, &hold))
+            .await
+    }
+
+    async fn release_hold(
+        &self,
+        tenant: &TenantId,
+        id: RecordingId,
+        hold: &HoldId,
+    ) -> Result<(), StorageError> {
+        let (tenant, hold) = (tenant.clone(), hold.clone());
+        self.database
+            .write(WHAT, move |transaction| purge::release_hold(transaction, &tenant, id, &hold))
+            .await
+    }
+
+    async fn due(
+        &self,
+        tenant: &TenantId,
+        before: WallTime,
+        limit: usize,
+    ) -> Result<Vec<RecordingId>, StorageError> {
+        let tenant = tenant.clone();
+        self.database
+            .read(WHAT, move |transaction| purge::due(transaction, &tenant, before, limit))
+            .await
+    }
+
+    async fn begin_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<bool, StorageError> {
+        let tenant = tenant.clone();
+        self.database.write(WHAT, move |transaction| purge::begin(transaction, &tenant, id)).await
+    }
+
+    async fn end_purge(&self, tenant: &TenantId, id: RecordingId) -> Result<(), StorageError> {
+        let tenant = tenant.clone();
+        self.database.write(WHAT, move |transaction| purge::end(transaction, &tenant, id)).await
     }
 }

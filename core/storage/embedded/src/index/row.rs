@@ -56,7 +56,11 @@ pub fn name(row: &Row<'_>) -> rusqlite::Result<(String, [u8; 16])> {
 
 pub fn parse_name((tenant, id): (String, [u8; 16])) -> Result<(TenantId, RecordingId), WorkError> {
     let tenant = TenantId::new(tenant).map_err(WorkError::corrupt)?;
-    Ok((tenant, RecordingId(uuid::Uuid::from_bytes(id))))
+    Ok((tenant, self::id(id)))
+}
+
+pub fn id(bytes: [u8; 16]) -> RecordingId {
+    RecordingId(uuid::Uuid::from_bytes(bytes))
 }
 
 /// Writes a journal's row. `heard` says that it changes by something new from its edge.
