@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 
+use model::trunk::Trunks;
 use model::{EdgeId, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +85,21 @@ impl Config {
                 "needs [sip.tls] with certificate and key, and vice versa",
             );
         }
+        if let Some(problem) = self.sip.trunks.problem() {
+            return invalid("sip.trunks", &problem);
+        }
+        let needs_names = |trunk: &model::trunk::Trunk| !trunk.tls_names.is_empty();
+        let has_authorities =
+            self.sip.tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
+        if self.sip.trunks.0.iter().any(needs_names) && !has_authorities {
+            return invalid(
+                "sip.tls.client_authorities",
+                "is missing: a trunk is known by the tls_names of its certificate",
+            );
+        }
+        if self.sip.realm.is_empty() || self.sip.realm.contains(['"', '\\', '\r', '\n']) {
+            return invalid("sip.realm", "must be a name without quotes");
+        }
         if self.rtp.ports.pairs() == 0 {
             return invalid("rtp.ports", "holds no even port followed by an odd one");
         }
@@ -129,15 +145,32 @@ pub struct SipConfig {
     /// The host that our answers name as contact, when callers cannot use the address that they
     /// send to: behind an address translator, its outer address.
     pub advertised_host: Option<String>,
-    /// Addresses and networks from which calls are accepted. Empty: from everywhere, and each
-    /// recording is flagged `untrusted_source`.
-    pub trunks: Vec<Network>,
+    /// From whom calls are accepted. Empty: from everybody, and each recording is flagged
+    /// `untrusted_source`. Those of the policy snapshot come after these.
+    pub trunks: Trunks,
+    /// What becomes of those who are no trunk.
+    pub strangers: Strangers,
+    /// The realm of digest authentication. Stored hashes of passwords contain it.
+    pub realm: String,
     /// What we ask a refused caller to wait before it tries this recorder again. Long enough for
     /// a restart, short enough to come back into use soon.
     pub retry_after_secs: u32,
     /// TCP and TLS connections that may be open at once, so that a flood of them leaves file
     /// descriptors for audio.
     pub max_connections: NonZeroU32,
+    /// How many of them one address may have that is of no trunk, so that one host cannot take all.
+    pub max_connections_per_address: NonZeroU32,
+}
+
+/// What becomes of a caller that is no trunk, when there are trunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strangers {
+    /// No answer over UDP, 403 on a connection.
+    #[default]
+    Refuse,
+    /// Recorded, and flagged `untrusted_source`.
+    Record,
 }
 
 impl Default for SipConfig {
@@ -147,9 +180,12 @@ impl Default for SipConfig {
             tls_listen: None,
             tls: None,
             advertised_host: None,
-            trunks: Vec::new(),
+            trunks: Trunks::default(),
+            strangers: Strangers::default(),
+            realm: "linekeeper".to_owned(),
             retry_after_secs: 30,
             max_connections: NonZeroU32::new(1_000).expect("a constant above zero"),
+            max_connections_per_address: NonZeroU32::new(500).expect("a constant above zero"),
         }
     }
 }
@@ -165,6 +201,25 @@ pub struct TlsConfig {
     /// asks for; without it any client may connect.
     #[serde(default)]
     pub client_authorities: Option<PathBuf>,
+    /// Whether a client without a certificate is turned away. If not, it is a stranger unless its
+    /// address or password says otherwise.
+    #[serde(default = "default_require_client_certificate")]
+    pub require_client_certificate: bool,
+}
+
+impl TlsConfig {
+    pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
+        Self {
+            certificate,
+            key,
+            client_authorities: None,
+            require_client_certificate: default_require_client_certificate(),
+        }
+    }
+}
+
+fn default_require_client_certificate() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -353,68 +408,6 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// An address, or a network in CIDR notation (RFC 4632 §3.1): `192.0.2.7`, `10.1.0.0/16`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Network {
-    address: IpAddr,
-    prefix_bits: u8,
-}
-
-impl Network {
-    pub fn contains(self, address: IpAddr) -> bool {
-        // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_bits)).unwrap_or(0);
-                network.to_bits() & mask == address.to_bits() & mask
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix_bits)).unwrap_or(0);
-                network.to_bits() & mask == address.to_bits() & mask
-            }
-            _ => false,
-        }
-    }
-}
-
-impl std::str::FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parse = || {
-            let (address, prefix) = match text.split_once('/') {
-                Some((address, prefix)) => (address, Some(prefix)),
-                None => (text, None),
-            };
-            let address: IpAddr = address.trim().parse().ok()?;
-            let longest = if address.is_ipv4() { 32 } else { 128 };
-            let prefix_bits = match prefix {
-                Some(prefix) => prefix.trim().parse().ok().filter(|bits| *bits <= longest)?,
-                None => longest,
-            };
-            Some(Self { address, prefix_bits })
-        };
-        parse().ok_or_else(|| {
-            format!("{text:?} is not an address or network: write it as 192.0.2.7 or 10.1.0.0/16")
-        })
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> String {
-        format!("{}/{}", network.address, network.prefix_bits)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,6 +445,7 @@ mod tests {
             ("[rtp]\nports = \"20000\"", "20000-29999"),
             ("[rtp]\nports = \"30000-20000\"", "20000-29999"),
             ("[sip]\ntrunks = [\"10.0.0.0/33\"]", "10.1.0.0/16"),
+            ("[[sip.trunks]]\nname = \"sbc\"\nsource = []", "`source`"),
             ("[rtp]\ncapture = \"magic\"", "magic"),
         ] {
             let error = parse(&format!("[journal]\ndir = \"/x\"\n{text}")).unwrap_err().to_string();
@@ -476,16 +470,28 @@ mod tests {
     }
 
     #[test]
-    fn a_trunk_is_known_by_its_network() {
-        let network: Network = "10.1.0.0/16".parse().unwrap();
-        assert!(network.contains("10.1.255.3".parse().unwrap()));
-        assert!(network.contains("::ffff:10.1.2.3".parse().unwrap()));
-        assert!(!network.contains("10.2.0.1".parse().unwrap()));
-        let everywhere: Network = "0.0.0.0/0".parse().unwrap();
-        assert!(everywhere.contains("203.0.113.9".parse().unwrap()));
-        assert!(!everywhere.contains("2001:db8::1".parse().unwrap()));
-        let one: Network = "2001:db8::1".parse().unwrap();
-        assert!(one.contains("2001:db8::1".parse().unwrap()));
-        assert!(!one.contains("2001:db8::2".parse().unwrap()));
+    fn a_trunk_is_a_table_or_an_address() {
+        let config = parse(
+            "[journal]\ndir = \"/x\"\n[[sip.trunks]]\nname = \"sbc\"\nsources = [\"10.1.0.0/16\"]\n\
+             recognition = \"strict\"\n[sip.trunks.digest]\nuser = \"src\"\npassword = \"p\"\n\
+             [sip.trunks.numbering]\ncountry_code = \"44\"\nnational_prefix = \"0\"",
+        );
+        let config = config.unwrap();
+        config.check().unwrap();
+        assert_eq!(config.sip.trunks.0[0].recognition, model::trunk::Recognition::Strict);
+        let config = parse("[journal]\ndir = \"/x\"\n[sip]\ntrunks = [\"192.0.2.7\"]").unwrap();
+        assert_eq!(config.sip.trunks.0[0].name.as_str(), "192.0.2.7");
+    }
+
+    #[test]
+    fn a_trunk_that_would_be_everybody_or_nobody_is_refused() {
+        let complaint = |sip: &str| {
+            let config = parse(&format!("[journal]\ndir = \"/x\"\n{sip}")).unwrap();
+            config.check().unwrap_err().to_string()
+        };
+        let error = complaint("[[sip.trunks]]\nname = \"sbc\"");
+        assert!(error.contains("sip.trunks: trunk sbc: needs sources"), "{error}");
+        let error = complaint("[[sip.trunks]]\nname = \"sbc\"\ntls_names = [\"sbc.example.com\"]");
+        assert!(error.contains("sip.tls.client_authorities"), "{error}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use model::WallTime;
+use siprec::Counts;
 
 use crate::journal::{Positions, SyncObserver};
 
@@ -73,6 +74,25 @@ fn describe() {
         "linekeeper_capture_stalled_sweeps_total",
         "Visits of the RTP sockets left out because the recorder took nothing"
     );
+    describe_counter!(
+        "linekeeper_sip_strangers_total",
+        "SIP messages from addresses that are no trunk, by the answer they got"
+    );
+    describe_counter!(
+        "linekeeper_sip_foreign_requests_total",
+        "Requests in a dialog that did not come from the dialog's trunk"
+    );
+    describe_counter!("linekeeper_sip_challenges_total", "Requests answered 401");
+    describe_counter!(
+        "linekeeper_sip_wrong_passwords_total",
+        "Credentials with a wrong user or password"
+    );
+    describe_counter!("linekeeper_sip_unreadable_total", "What could not be read as SIP");
+    describe_counter!(
+        "linekeeper_sip_connections_refused_total",
+        "SIP connections closed at once because too many are open, by limit"
+    );
+    describe_gauge!("linekeeper_trunk_calls_active", "Recording sessions in progress, by trunk");
     describe_histogram!(SYNC_SECONDS, "Time that a sync of the journal took");
     describe_counter!("linekeeper_journal_sync_errors_total", "Syncs of the journal that failed");
     // Counters that are absent until something goes wrong cannot be alarmed on.
@@ -97,6 +117,24 @@ pub fn sync_observer() -> SyncObserver {
             counter!("linekeeper_journal_sync_errors_total").increment(1);
         }
     })
+}
+
+/// What strangers and the unauthenticated cause.
+pub fn tell_sip_counts(counts: Counts) {
+    for (name, labels, count) in [
+        ("linekeeper_sip_strangers_total", Some(("answer", "none")), counts.silenced),
+        ("linekeeper_sip_strangers_total", Some(("answer", "forbidden")), counts.forbidden),
+        ("linekeeper_sip_foreign_requests_total", None, counts.foreign),
+        ("linekeeper_sip_challenges_total", None, counts.challenged),
+        ("linekeeper_sip_wrong_passwords_total", None, counts.wrong_passwords),
+        ("linekeeper_calls_refused_total", Some(("reason", "over_limit")), counts.over_limit),
+        ("linekeeper_sip_unreadable_total", None, counts.unreadable),
+    ] {
+        match labels {
+            Some((label, value)) => counter!(name, label => value).increment(count),
+            None => counter!(name).increment(count),
+        }
+    }
 }
 
 /// The four positions as times.

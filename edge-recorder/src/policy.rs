@@ -8,6 +8,7 @@
 //!   never replaces one that can.
 //! - A higher revision replaces a lower one, never the other way round.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use model::TenantId;
 use model::object_key::ObjectKey;
 use model::policy::{PolicySnapshot, VERSION};
+use model::trunk::Trunks;
 use segment::{KeyError, TenantPublicKey};
 use storage_ports::{ObjectStore, StorageError};
 use tokio::sync::{Notify, watch};
@@ -37,7 +39,15 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub revision: u64,
-    pub tenant_key: TenantPublicKey,
+    /// Of every tenant whose calls may arrive here.
+    pub tenant_keys: BTreeMap<TenantId, TenantPublicKey>,
+    pub trunks: Trunks,
+}
+
+impl Policy {
+    pub fn key(&self, tenant: &TenantId) -> Option<TenantPublicKey> {
+        self.tenant_keys.get(tenant).copied()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +68,8 @@ enum PolicyError {
         #[source]
         source: KeyError,
     },
+    #[error("the policy snapshot has unusable trunks: {problem}")]
+    Trunks { problem: String },
 }
 
 /// Reads, keeps and tells the policy.
@@ -165,13 +177,26 @@ fn parse(bytes: &[u8], tenant: &TenantId) -> Result<Policy, PolicyError> {
         return Err(PolicyError::TooNew { found: version });
     }
     let snapshot: PolicySnapshot = serde_json::from_slice(bytes)?;
-    let ours = snapshot.tenants.into_iter().find(|policy| policy.tenant == *tenant);
-    let ours = ours.ok_or_else(|| PolicyError::NoTenant { tenant: tenant.clone() })?;
-    let tenant_key = ours
-        .public_key
-        .parse()
-        .map_err(|source| PolicyError::Key { tenant: tenant.clone(), source })?;
-    Ok(Policy { revision: snapshot.revision, tenant_key })
+    let mut tenant_keys = BTreeMap::new();
+    for policy in snapshot.tenants {
+        let tenant = policy.tenant;
+        let key = policy
+            .public_key
+            .parse()
+            .map_err(|source| PolicyError::Key { tenant: tenant.clone(), source })?;
+        tenant_keys.insert(tenant, key);
+    }
+    let trunks = snapshot.trunks;
+    if let Some(problem) = trunks.problem() {
+        return Err(PolicyError::Trunks { problem });
+    }
+    let served = trunks.0.iter().filter_map(|trunk| trunk.tenant.as_ref()).chain([tenant]);
+    for tenant in served {
+        if !tenant_keys.contains_key(tenant) {
+            return Err(PolicyError::NoTenant { tenant: tenant.clone() });
+        }
+    }
+    Ok(Policy { revision: snapshot.revision, tenant_keys, trunks })
 }
 
 /// The error and its causes in one line.
@@ -204,6 +229,13 @@ mod tests {
         .unwrap()
     }
 
+    fn with_trunks(trunks: &str) -> Vec<u8> {
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&snapshot(5, "default", &key().to_string())).unwrap();
+        value["trunks"] = serde_json::from_str(trunks).unwrap();
+        serde_json::to_vec(&value).unwrap()
+    }
+
     fn key() -> TenantPublicKey {
         TenantKeyPair::from_bytes([3; 32]).public()
     }
@@ -231,7 +263,11 @@ mod tests {
         first.refresh(&mut None).await;
         first.store.delete(&ObjectKey::policy()).await.unwrap();
         let second = PolicyReader::open(first.store, TenantId::default(), dir.path()).await;
-        let expected = Policy { revision: 4, tenant_key: key() };
+        let expected = Policy {
+            revision: 4,
+            tenant_keys: BTreeMap::from([(TenantId::default(), key())]),
+            trunks: Trunks::default(),
+        };
         assert_eq!(*second.watch().borrow(), Some(expected));
     }
 
@@ -249,6 +285,8 @@ mod tests {
             too_new,
             snapshot(5, "somebody-else", &key().to_string()),
             snapshot(5, "default", "not a key"),
+            with_trunks(r#"[{"name": "sbc"}]"#),
+            with_trunks(r#"[{"name": "sbc", "sources": ["192.0.2.7"], "tenant": "unknown"}]"#),
             snapshot(3, "default", &TenantKeyPair::from_bytes([4; 32]).public().to_string()),
         ] {
             put(&reader, bad).await;

@@ -9,13 +9,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::RunError;
 use crate::capture::Capture;
 use crate::capture::ports::PortPool;
-use crate::config::Config;
+use crate::config::{Config, Strangers};
 use crate::drain::Shutdown;
 use crate::health::Health;
 use crate::journal::{JournalHandle, LiveSession};
 use crate::policy::Policy;
 use crate::route::Routes;
-use crate::session::{Control, Parts, Recorder, Settings};
+use crate::session::{Control, Door, Parts, Recorder, Settings};
 use crate::signaling::{Listeners, Signaling, Stopped};
 
 /// What the recording half is made of.
@@ -83,26 +83,30 @@ impl Recording {
         let settings = Settings {
             tenant: config.edge.tenant.clone(),
             trunks: config.sip.trunks.clone(),
+            realm: config.sip.realm.clone(),
             retry_after_secs: config.sip.retry_after_secs,
             rtp_address: config.rtp.address,
             packets_per_sec: config.rtp.packets_per_sec.get(),
             unknown_codecs: config.rtp.unknown_codecs,
         };
+        let door = Door::default();
         let parts = Parts {
             journal: self.journal.clone(),
             capture,
             ports,
             routes: Routes::new(bind),
             policy: self.policy.clone(),
+            door: door.clone(),
             health: self.health.clone(),
             shutdown: self.shutdown.clone(),
         };
         let mut recorder = Recorder::new(settings, parts);
         let now = Instant::now();
+        recorder.renew_trunks(&mut srs);
         recorder.resume(now, &mut srs, std::mem::take(&mut self.live));
         // From here on OPTIONS and INVITE are answered as the state of things is.
         recorder.tick(now, &mut srs);
-        let signaling = Signaling::start(listeners, srs);
+        let signaling = Signaling::start(listeners, srs, door);
         let _ = listening.send(local);
 
         let stopped = signaling.run(&mut recorder, &mut swept, &mut self.controls).await;
@@ -122,6 +126,8 @@ fn srs_config(config: &Config) -> SrsConfig {
     SrsConfig {
         server: concat!("Linekeeper/", env!("CARGO_PKG_VERSION")).to_owned(),
         advertised_host: config.sip.advertised_host.clone(),
+        admit_strangers: config.sip.strangers == Strangers::Record,
+        realm: config.sip.realm.clone(),
         // One stream each, at the least; ports are what really runs out.
         max_sessions: config.rtp.ports.pairs() as usize,
         ..SrsConfig::default()

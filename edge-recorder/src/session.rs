@@ -22,6 +22,7 @@ mod digits;
 mod facts;
 mod offers;
 mod resume;
+mod trunks;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge};
 use model::command::CommandBody;
 use model::recording::flag;
+use model::trunk::Trunks;
 use model::{EventBody, RecordingId, SessionId, TenantId};
 use siprec::metadata::MetadataError;
 use siprec::{Accepting, EndReason, Event, NegotiatedStream, SessionKey, Snapshot, Srs};
@@ -37,7 +39,6 @@ use tokio::sync::{oneshot, watch};
 
 use crate::capture::ports::PortPool;
 use crate::capture::{Capture, Order, Swept};
-use crate::config::Network;
 use crate::drain::{Shutdown, Wish};
 use crate::health::{Health, Unable};
 use crate::journal::{AppendError, AppendRecord, JournalHandle, Moment, SessionTag};
@@ -45,10 +46,21 @@ use crate::policy::Policy;
 use crate::route::Routes;
 use call::Call;
 use facts::Change;
+pub use trunks::Door;
 
 /// Without packets for this long on a stream that should have some, we ask the SRC whether the
 /// call still exists. Some never say BYE, and have no session timer.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
+
+/// For how long after its BYE a call may go on sending.
+const LINGER_AT_MOST: Duration = Duration::from_secs(30);
+
+/// After its BYE a call is over when it has been quiet for this long. Most are at once, and their
+/// recordings should not have to wait.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Packets may have been under way for this long when the BYE overtook them.
+const UNDER_WAY_NS: u64 = 500_000_000;
 
 /// What the recording half is asked to do by others.
 #[derive(Debug)]
@@ -66,7 +78,9 @@ pub enum Flow {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub tenant: TenantId,
-    pub trunks: Vec<Network>,
+    /// Of the configuration.
+    pub trunks: Trunks,
+    pub realm: String,
     pub retry_after_secs: u32,
     /// What SDP answers name, when it is not where the sockets are bound.
     pub rtp_address: Option<IpAddr>,
@@ -83,6 +97,7 @@ pub struct Parts {
     pub ports: PortPool,
     pub routes: Routes,
     pub policy: watch::Receiver<Option<Policy>>,
+    pub door: Door,
     pub health: Health,
     pub shutdown: Shutdown,
 }
@@ -97,6 +112,8 @@ pub struct Recorder {
     /// Ends that the journal had no room for. Losing one would lose a call.
     unwritten: VecDeque<(SessionTag, Moment, AppendRecord)>,
     accepting: Option<bool>,
+    /// Those in force: of the configuration and of the policy.
+    trunks: Option<Trunks>,
     journal_full: bool,
 }
 
@@ -105,6 +122,7 @@ fn terms(settings: &Settings, journal: &JournalHandle, call: &Call) -> agreed::T
         signaling: call.signaling,
         epoch: journal.epoch(),
         packets_per_sec: settings.packets_per_sec,
+        sources: call.story.media_sources.clone(),
     }
 }
 
@@ -112,6 +130,8 @@ struct Ending {
     call: Call,
     at: Moment,
     reason: &'static str,
+    /// Since when its ports stay open for what still comes; `None` once they are to be closed.
+    lingers_since: Option<Instant>,
 }
 
 impl Recorder {
@@ -124,6 +144,7 @@ impl Recorder {
             ending: HashMap::new(),
             unwritten: VecDeque::new(),
             accepting: None,
+            trunks: None,
             journal_full: false,
         }
     }
@@ -149,7 +170,7 @@ impl Recorder {
                 self.told_by_info(key, &content_type, &body);
             }
             Event::ProbeUnanswered { key } => self.probe_unanswered(now, srs, key),
-            Event::Ended { key, reason } => self.ended(key, reason),
+            Event::Ended { key, reason } => self.ended(now, key, reason),
         }
     }
 
@@ -167,7 +188,7 @@ impl Recorder {
             } else {
                 let terms = terms(&self.settings, &self.parts.journal, call);
                 let ports = call.story.streams.get(&index);
-                let expected = Box::new(agreed::by_answer(stream, ports, terms));
+                let expected = Box::new(agreed::by_answer(stream, ports, &terms));
                 self.parts.capture.order(Order::Expect { session, stream: index, expected });
             }
         }
@@ -188,7 +209,8 @@ impl Recorder {
         let Some(call) = self.calls.get_mut(&key) else { return };
         let session = call.session();
         let at = Moment::now();
-        call.story.metadata_seen = true;
+        // Headers that take its place do not make it SIPREC.
+        call.story.metadata_seen |= content_type != siprec::metadata::headers::CONTENT_TYPE;
         let mut changes = Vec::new();
         match view {
             Ok(snapshot) => {
@@ -254,7 +276,7 @@ impl Recorder {
         self.journaled(session, "dialog", written.map(|_| ()));
     }
 
-    fn ended(&mut self, key: SessionKey, reason: EndReason) {
+    fn ended(&mut self, now: Instant, key: SessionKey, reason: EndReason) {
         let Some(mut call) = self.calls.remove(&key) else { return };
         let session = call.session();
         self.keys.remove(&session);
@@ -264,10 +286,14 @@ impl Recorder {
         if reason == EndReason::NoAck {
             call.story.flags.insert(flag::NO_ACK.to_owned());
         }
+        let lingers_since = (reason == EndReason::Bye).then_some(now);
         let reason = reason_text(reason);
         tracing::info!(%session, reason, "session ended");
-        self.parts.capture.order(Order::Close { session });
-        self.ending.insert(session, Ending { call, at: Moment::now(), reason });
+        if lingers_since.is_none() {
+            self.parts.capture.order(Order::Close { session });
+        }
+        let ending = Ending { call, at: Moment::now(), reason, lingers_since };
+        self.ending.insert(session, ending);
         self.tell_calls();
     }
 
@@ -277,7 +303,13 @@ impl Recorder {
         let mut lost = 0;
         for batch in swept.batches {
             let live = self.keys.get(&batch.session).and_then(|key| self.calls.get_mut(key));
-            let ending = self.ending.get_mut(&batch.session).map(|ending| &mut ending.call);
+            let ending = self.ending.get_mut(&batch.session).map(|ending| {
+                let over_boot_ns = ending.at.boot_ns.saturating_add(UNDER_WAY_NS);
+                if batch.packets.iter().any(|packet| packet.arrival_boot_ns > over_boot_ns) {
+                    ending.call.story.flags.insert(flag::MEDIA_AFTER_BYE.to_owned());
+                }
+                &mut ending.call
+            });
             // Capture knows no session that we did not open, and closes it before we forget it.
             let Some(call) = live.or(ending) else { continue };
             if let Err((count, error)) = call.packets(&self.parts.journal, now, batch.packets) {
@@ -314,7 +346,7 @@ impl Recorder {
     }
 
     fn write_end(&mut self, ending: Ending) {
-        let Ending { call, at, reason } = ending;
+        let Ending { call, at, reason, .. } = ending;
         self.end_all(call, at, reason);
         self.write_ends();
     }
@@ -341,6 +373,8 @@ impl Recorder {
 
     /// Looks after everything that no input causes.
     pub fn tick(&mut self, now: Instant, srs: &mut Srs) -> Flow {
+        self.renew_trunks(srs);
+        self.tell_counts(srs);
         let unable = self.unable();
         let accepting = unable.is_none();
         if self.parts.health.set(unable.clone()) {
@@ -368,6 +402,7 @@ impl Recorder {
             self.save_dialog(srs, key);
         }
         self.probe_silent_calls(now, srs);
+        self.close_quiet_calls(now);
         self.tell_calls();
         match self.parts.shutdown.wish() {
             Wish::GoOn => Flow::GoOn,
@@ -376,6 +411,20 @@ impl Recorder {
                 let idle =
                     self.calls.is_empty() && self.ending.is_empty() && self.unwritten.is_empty();
                 if idle || now >= until { Flow::Stop } else { Flow::GoOn }
+            }
+        }
+    }
+
+    /// Closes the ports of calls that said BYE and have nothing more to say.
+    fn close_quiet_calls(&mut self, now: Instant) {
+        for (session, ending) in &mut self.ending {
+            let Some(since) = ending.lingers_since else { continue };
+            let quiet_since = since.max(ending.call.last_heard);
+            if now.saturating_duration_since(quiet_since) >= QUIET
+                || now.saturating_duration_since(since) >= LINGER_AT_MOST
+            {
+                ending.lingers_since = None;
+                self.parts.capture.order(Order::Close { session: *session });
             }
         }
     }

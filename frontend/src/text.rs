@@ -261,7 +261,12 @@ mod tests {
     use super::*;
 
     fn person(name: Option<&str>, aor: Option<&str>) -> Participant {
-        Participant { name: name.map(Into::into), aor: aor.map(Into::into), role: None }
+        Participant {
+            name: name.map(Into::into),
+            aor: aor.map(Into::into),
+            number: None,
+            role: None,
+        }
     }
 
     #[test]

@@ -161,7 +161,7 @@ pub fn settings(data_dir: PathBuf, flags: RunFlags, file: File) -> Result<Settin
         let Some((certificate, key)) = pair.clone() else {
             bail!("--sips needs --cert and --key");
         };
-        recorder.sip.tls = Some(TlsConfig { certificate, key, client_authorities: None });
+        recorder.sip.tls = Some(TlsConfig::new(certificate, key));
     }
     let https = match (listen, pair) {
         (Some(listen), Some((certificate, key))) => Some(Https { listen, certificate, key }),
@@ -260,7 +260,8 @@ mod tests {
         recorder.sip.advertised_host = Some("sip.example.com".to_owned());
         let (certificate, key) = (PathBuf::from("c.pem"), PathBuf::from("k.pem"));
         let client_authorities = Some(PathBuf::from("ca.pem"));
-        recorder.sip.tls = Some(TlsConfig { certificate, key, client_authorities });
+        recorder.sip.tls =
+            Some(TlsConfig { client_authorities, ..TlsConfig::new(certificate, key) });
         recorder.rtp.address = "192.0.2.10".parse().ok();
         recorder.rtp.bind = recorder.rtp.address;
         keys("", &toml::Table::try_from(&recorder).unwrap(), &mut names);

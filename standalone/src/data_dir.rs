@@ -166,7 +166,12 @@ async fn open_or_make_keys(path: &Path, engines: &Embedded) -> Result<TenantKeyP
         }
         None => {
             let tenants = vec![TenantPolicy { tenant, public_key }];
-            let snapshot = PolicySnapshot { version: policy::VERSION, revision: 1, tenants };
+            let snapshot = PolicySnapshot {
+                version: policy::VERSION,
+                revision: 1,
+                tenants,
+                trunks: model::trunk::Trunks::default(),
+            };
             let bytes = Bytes::from(serde_json::to_vec_pretty(&snapshot)?);
             objects.put(&ObjectKey::policy(), bytes, PutMode::Replace).await?;
         }

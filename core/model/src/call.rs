@@ -31,6 +31,9 @@ pub struct Party {
     pub name: Option<Personal<String>>,
     /// Address of record: a SIP or tel URI, or what the SRC sent in its place.
     pub aor: Option<Personal<String>>,
+    /// The E.164 number that `aor` is, where it is certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<Personal<String>>,
     /// `caller` or `callee` where the SRC tells, else absent.
     pub role: Option<String>,
 }

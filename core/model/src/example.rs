@@ -305,6 +305,7 @@ fn facts(dice: &mut Dice) -> CallFacts {
             "sip:+386-1-{}@pbx.example.com",
             100_000 + dice.below(900_000)
         ))),
+        number: None,
         role: None,
     };
     let stream = |label: &str, sender: &str| StreamFact {

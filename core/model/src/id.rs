@@ -146,6 +146,10 @@ name_id! {
     HoldId
 }
 name_id! {
+    /// A trunk, as its operator named it.
+    TrunkId
+}
+name_id! {
     /// A person who signs in.
     UserId
 }

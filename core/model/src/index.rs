@@ -314,6 +314,7 @@ impl RecordingState {
                 .map(|party| Participant {
                     name: party.name.clone(),
                     aor: party.aor.clone(),
+                    number: party.number.clone(),
                     role: party.role.clone(),
                 })
                 .collect(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::TenantId;
+use crate::trunk::Trunks;
 
 /// The version that this code writes.
 pub const VERSION: u32 = 1;
@@ -14,6 +15,9 @@ pub struct PolicySnapshot {
     /// Rises with every change.
     pub revision: u64,
     pub tenants: Vec<TenantPolicy>,
+    /// Who may record, beside those of a recorder's own configuration.
+    #[serde(default, skip_serializing_if = "Trunks::is_empty")]
+    pub trunks: Trunks,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

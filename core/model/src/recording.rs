@@ -90,6 +90,10 @@ pub struct Participant {
     /// Address of record: a SIP or tel URI, or what the SRC sent in its place.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub aor: Option<Personal<String>>,
+    /// The E.164 number that `aor` is, where it is certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub number: Option<Personal<String>>,
     pub role: Option<String>,
 }
 
@@ -166,6 +170,8 @@ pub mod flag {
     /// Packets of an encrypted stream are not of who has its key: a stranger's, or the key is wrong.
     /// They are kept and left out of the audio.
     pub const NOT_AUTHENTIC: &str = "not_authentic";
+    /// Audio came after the BYE; it is part of the recording.
+    pub const MEDIA_AFTER_BYE: &str = "media_after_bye";
     /// Our answer was never acknowledged.
     pub const NO_ACK: &str = "no_ack";
 }

@@ -24,7 +24,7 @@ impl SearchText {
         let facts = state.facts.as_ref().map(|facts| &facts.value);
         let mut parties = Lines::default();
         for party in facts.into_iter().flat_map(|facts| &facts.participants) {
-            for text in [&party.name, &party.aor].into_iter().flatten() {
+            for text in [&party.name, &party.aor, &party.number].into_iter().flatten() {
                 parties.add(text.reveal());
                 if let Some(digits) = number_in(text.reveal()) {
                     parties.add(&digits);

@@ -17,6 +17,7 @@ use model::id::CommandId;
 use model::index::{Ended, Finalized, Guarded, JournalState, RecordingState};
 use model::policy::{self, PolicySnapshot, TenantPolicy};
 use model::recording::{Mark, MarkKind, Participant, Recording, Status, Track, flag};
+use model::trunk::Trunks;
 use model::{
     EdgeId, JournalId, Personal, Position, RecordingId, SessionId, TenantId, UserId, WallTime,
 };
@@ -76,9 +77,10 @@ fn facts() -> CallFacts {
                 id: "zSfPoSvdSDCmU3A3TRDxAw==".to_owned(),
                 name: Some(Personal::from("Eva Novák")),
                 aor: Some(Personal::from("sip:+38612345678@pbx.example.com")),
+                number: None,
                 role: Some("caller".to_owned()),
             },
-            Party { id: "b".to_owned(), name: None, aor: None, role: None },
+            Party { id: "b".to_owned(), name: None, aor: None, number: None, role: None },
         ],
         streams: vec![StreamFact {
             label: "96".to_owned(),
@@ -209,8 +211,16 @@ fn the_policy_keeps_its_form() {
             tenant: TenantId::default(),
             public_key: "c2VhbCB0byB0aGlzIGtleSwgYW5kIHRvIG5vIG90aGU=".to_owned(),
         }],
+        trunks: Trunks::default(),
     };
     golden("policy.v1.json", &policy);
+    let all = r#"[{"name": "sbc", "sources": ["192.0.2.0/24"], "tls_names": ["*.sbc.example.com"],
+        "digest": {"user": "src", "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        "recognition": "standard-or-metadata", "tenant": "default", "media_sources": ["198.51.100.0/24"],
+        "codecs": ["PCMU"], "numbering": {"country_code": "44", "national_prefix": "0"},
+        "max_calls": 500, "reserved_calls": 100, "max_calls_per_sec": 20}]"#;
+    let policy = PolicySnapshot { trunks: serde_json::from_str(all).unwrap(), ..policy };
+    golden("policy_with_trunks.v1.json", &policy);
 }
 
 fn track() -> Track {
@@ -252,9 +262,10 @@ fn recording() -> Recording {
             Participant {
                 name: Some(Personal::from("Eva Novák")),
                 aor: Some(Personal::from("sip:+38612345678@pbx.example.com")),
+                number: None,
                 role: Some("caller".to_owned()),
             },
-            Participant { name: None, aor: None, role: None },
+            Participant { name: None, aor: None, number: None, role: None },
         ],
         tracks: vec![track()],
         flags: vec![flag::INTERRUPTED.to_owned()],

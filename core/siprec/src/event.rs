@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::metadata::{MetadataError, Snapshot};
 use crate::stream::{NegotiatedStream, OfferedStream};
+use crate::trunk::Proof;
 
 /// How SIP messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -31,6 +32,9 @@ pub enum Input<'a> {
     Connected { conn: ConnId, transport: Transport, local: SocketAddr, peer: SocketAddr },
     /// Bytes of a connection, in order and in chunks of any size.
     Stream { conn: ConnId, bytes: &'a [u8] },
+    /// What the client certificate of a TLS connection is called: DNS names and URIs of its SAN
+    /// (RFC 5922 §7.1) and its CN. Comes before any bytes, and not at all without a certificate.
+    Certificate { conn: ConnId, names: &'a [String] },
     /// The connection is gone. Its dialogs live on and continue over another one.
     Disconnected { conn: ConnId },
 }
@@ -121,6 +125,25 @@ pub enum Refusal {
     Forbidden,
 }
 
+/// Things that are counted and not told one by one, because strangers cause them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages from strangers that got no answer.
+    pub silenced: u64,
+    /// Requests from strangers that got 403.
+    pub forbidden: u64,
+    /// Requests in a dialog that did not come from the dialog's trunk.
+    pub foreign: u64,
+    /// Requests that got 401.
+    pub challenged: u64,
+    /// Credentials with a password or user that was wrong.
+    pub wrong_passwords: u64,
+    /// New calls that got 503 because their trunk, or all of them, have as many as they may.
+    pub over_limit: u64,
+    /// What could not be read as SIP, or not be answered.
+    pub unreadable: u64,
+}
+
 /// Whether new calls are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepting {
@@ -140,6 +163,10 @@ pub struct InviteInfo {
     pub from_uri: String,
     pub to_uri: String,
     pub user_agent: Option<String>,
+    /// The trunk it comes from; `None` while none are configured.
+    pub trunk: Option<String>,
+    /// By what it showed that.
+    pub proof: Proof,
     /// What a strict recorder would have refused the call for.
     pub oddities: BTreeSet<Oddity>,
     /// Headers by which the call can be found in other systems, in order of appearance:
@@ -155,6 +182,7 @@ impl std::fmt::Debug for InviteInfo {
             .field("transport", &self.transport)
             .field("call_id", &self.call_id)
             .field("user_agent", &self.user_agent)
+            .field("trunk", &self.trunk)
             .field("oddities", &self.oddities)
             .finish_non_exhaustive()
     }

@@ -33,10 +33,11 @@ mod event;
 mod server;
 mod session;
 mod stream;
+pub mod trunk;
 
 pub use event::{
-    Accepting, ConnId, EndReason, Event, Input, InviteInfo, Oddity, Refusal, SessionKey, Transmit,
-    Transport,
+    Accepting, ConnId, Counts, EndReason, Event, Input, InviteInfo, Oddity, Refusal, SessionKey,
+    Transmit, Transport,
 };
 pub use metadata::Snapshot;
 pub use sdp::{Direction, PayloadFormat};

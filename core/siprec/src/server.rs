@@ -1,23 +1,27 @@
 //! Every recording session on one address: routes messages to sessions and transactions.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::event::{
-    Accepting, ConnId, EndReason, Event, Input, Refusal, SessionKey, Transmit, Transport,
+    Accepting, ConnId, Counts, EndReason, Event, Input, Refusal, SessionKey, Transmit, Transport,
 };
 use crate::session::{Arrival, DialogState, Due, Session};
 use crate::sip::client::{self, ClientTransaction, Purpose};
 use crate::sip::deadlines::Deadlines;
+use crate::sip::digest::Nonces;
 use crate::sip::framing::{Frame, Framer};
 use crate::sip::message::{Message, StartLine};
+use crate::sip::rate::Bucket;
 use crate::sip::transaction::{self, Route, ServerTransaction, TransactionKey};
 use crate::stream::{MediaAddress, NegotiatedStream};
+use crate::trunk::Trunks;
 
+mod admission;
 mod answering;
 mod in_dialog;
 mod new_call;
@@ -25,6 +29,9 @@ mod own_requests;
 
 /// A message that has begun to arrive on a connection must end within this time.
 const PARTIAL_MESSAGE_TIMEOUT: Duration = Duration::from_secs(32);
+
+/// On a new connection something must be said within this time.
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(32);
 
 /// Which INVITEs are taken for recording sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +53,14 @@ pub struct SrsConfig {
     /// The host in our Contact when peers cannot use the address they sent to (behind NAT):
     /// a name, an IPv4 address or a bracketed IPv6 address.
     pub advertised_host: Option<String>,
+    /// For peers that are no trunk, while there are none.
     pub recognition: Recognition,
+    /// Who may record here; nobody else as soon as there is one.
+    pub trunks: Trunks,
+    /// Whether peers that are no trunk may record all the same.
+    pub admit_strangers: bool,
+    /// The realm of digest authentication.
+    pub realm: String,
     /// The shortest session timer we take, and 422 below it (RFC 4028 §4: at least 90 s).
     pub min_session_expires: Duration,
     /// The session timer when the SRC supports timers and asks for none (RFC 4028 §4
@@ -64,6 +78,9 @@ impl Default for SrsConfig {
             server: "Linekeeper".to_owned(),
             advertised_host: None,
             recognition: Recognition::default(),
+            trunks: Trunks::default(),
+            admit_strangers: false,
+            realm: "linekeeper".to_owned(),
             min_session_expires: Duration::from_secs(90),
             session_expires: Duration::from_secs(1800),
             max_message_bytes: 256 * 1024,
@@ -85,6 +102,16 @@ pub struct Srs {
     sessions: HashMap<SessionKey, Session>,
     /// One Call-ID may have several dialogs.
     by_call_id: HashMap<String, Vec<SessionKey>>,
+    /// How many sessions each trunk has.
+    by_trunk: HashMap<Option<String>, usize>,
+    /// Where sessions come from that answer to no trunk.
+    orphans: HashSet<IpAddr>,
+    /// New sessions by trunk.
+    rates: HashMap<String, Bucket>,
+    /// Answers to strangers.
+    strangers: Option<Bucket>,
+    nonces: Nonces,
+    counts: Counts,
     next_key: u64,
     transactions: HashMap<TransactionKey, ServerTransaction>,
     /// Requests of our own, by branch.
@@ -100,7 +127,13 @@ struct Connection {
     transport: Transport,
     local: SocketAddr,
     peer: SocketAddr,
-    /// When a message that has begun must be complete.
+    /// What its client certificate is called.
+    tls_names: Vec<String>,
+    /// The trunk whose password came over it.
+    proved: Option<String>,
+    /// A message or a ping came over it.
+    heard: bool,
+    /// When a message that has begun, or the first one, must be complete.
     partial_until: Option<Instant>,
 }
 
@@ -116,6 +149,8 @@ impl Srs {
     /// `seed` must be unpredictable: dialog tags are drawn from it (RFC 3261 §19.3).
     pub fn new(config: SrsConfig, seed: [u8; 32]) -> Self {
         let mut rng = StdRng::from_seed(seed);
+        let mut nonce_secret = [0; 32];
+        rng.fill(&mut nonce_secret);
         Self {
             config,
             accepting: Accepting::Yes,
@@ -124,6 +159,12 @@ impl Srs {
             connections: HashMap::new(),
             sessions: HashMap::new(),
             by_call_id: HashMap::new(),
+            by_trunk: HashMap::new(),
+            orphans: HashSet::new(),
+            rates: HashMap::new(),
+            strangers: None,
+            nonces: Nonces::new(nonce_secret),
+            counts: Counts::default(),
             next_key: 0,
             transactions: HashMap::new(),
             own_requests: HashMap::new(),
@@ -137,16 +178,38 @@ impl Srs {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Datagram { local, peer, bytes } => {
+                // Not even read: a flood of strangers must cost next to nothing.
+                if self.is_stranger(peer.ip()) {
+                    return self.ignore_datagram();
+                }
                 let route = Route::Datagram { local, peer };
                 let arrival = Arrival { route, transport: Transport::Udp, local, peer };
-                if let Some(message) = Message::from_datagram(bytes) {
-                    self.on_message(now, arrival, message);
+                match Message::from_datagram(bytes) {
+                    Some(message) => self.on_message(now, arrival, message),
+                    None if bytes.trim_ascii().is_empty() => {}
+                    None => self.counts.unreadable += 1,
                 }
             }
             Input::Connected { conn, transport, local, peer } => {
                 let framer = Framer::new(self.config.max_message_bytes);
-                let connection = Connection { framer, transport, local, peer, partial_until: None };
+                let partial_until = Some(now + FIRST_MESSAGE_TIMEOUT);
+                let connection = Connection {
+                    framer,
+                    transport,
+                    local,
+                    peer,
+                    tls_names: Vec::new(),
+                    proved: None,
+                    heard: false,
+                    partial_until,
+                };
                 self.connections.insert(conn, connection);
+                self.deadlines.set(&Timer::Connection(conn), partial_until);
+            }
+            Input::Certificate { conn, names } => {
+                if let Some(connection) = self.connections.get_mut(&conn) {
+                    connection.tls_names = names.to_vec();
+                }
             }
             Input::Stream { conn, bytes } => {
                 if let Some(connection) = self.connections.get_mut(&conn) {
@@ -271,6 +334,9 @@ impl Srs {
             self.transactions.insert(answered.key.clone(), transaction);
             self.schedule_transaction(&answered.key);
         }
+        if self.is_orphan(state.trunk.as_deref()) {
+            self.orphans.insert(state.dialog.peer.ip().to_canonical());
+        }
         self.insert_session(key, Session::restored(now, state));
         self.schedule_session(key);
         key
@@ -295,26 +361,37 @@ impl Srs {
     fn on_frame(&mut self, now: Instant, conn: ConnId, frame: Frame) {
         let Some(connection) = self.connections.get(&conn) else { return };
         let Connection { transport, local, peer, .. } = *connection;
+        let is_stranger = self.is_stranger(peer.ip());
         match frame {
             Frame::Message(message) => {
                 let arrival = Arrival { route: Route::Stream(conn), transport, local, peer };
-                self.on_message(now, arrival, message);
+                if is_stranger {
+                    self.turn_away(now, &arrival, message);
+                } else {
+                    self.on_message(now, arrival, message);
+                }
             }
             Frame::Ping => {
                 self.transmits.push_back(Transmit::Stream { conn, bytes: b"\r\n".to_vec() });
             }
             Frame::Lost => {
-                self.transmits.push_back(Transmit::Close { conn });
-                self.forget_connection(conn);
+                self.counts.unreadable += 1;
+                self.close(conn);
             }
         }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.transmits.push_back(Transmit::Close { conn });
+        self.forget_connection(conn);
     }
 
     /// A message that trickles in for ever must not keep its buffer.
     fn watch_partial_message(&mut self, now: Instant, conn: ConnId, progress: bool) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.heard |= progress;
         connection.partial_until = match connection.partial_until {
-            _ if !connection.framer.is_partial() => None,
+            _ if !connection.framer.is_partial() && connection.heard => None,
             Some(until) if !progress => Some(until),
             _ => Some(now + PARTIAL_MESSAGE_TIMEOUT),
         };
@@ -419,6 +496,7 @@ impl Srs {
 
     fn insert_session(&mut self, key: SessionKey, session: Session) {
         let call_id = session.state.dialog.call_id.clone();
+        *self.by_trunk.entry(session.state.trunk.clone()).or_default() += 1;
         self.by_call_id.entry(call_id).or_default().push(key);
         self.sessions.insert(key, session);
     }
@@ -432,6 +510,9 @@ impl Srs {
             if keys.is_empty() {
                 self.by_call_id.remove(call_id);
             }
+        }
+        if let Some(count) = self.by_trunk.get_mut(&session.state.trunk) {
+            *count = count.saturating_sub(1);
         }
         self.deadlines.set(&Timer::Session(key), None);
         self.events.push_back(Event::Ended { key, reason });

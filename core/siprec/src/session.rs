@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{ConnId, Transport};
-use crate::metadata::Snapshot;
+use crate::metadata::{Snapshot, headers};
 use crate::sdp::{Crypto, Origin, SessionDescription};
 use crate::sip::answer::UnackedAnswer;
 use crate::sip::dialog::Dialog;
@@ -43,6 +43,12 @@ pub struct DialogState {
     pub(crate) timer: Option<Terms>,
     /// The SRC takes UPDATE.
     pub(crate) allows_update: bool,
+    /// Headers told who is heard where, by number of m-line: those without label have one then.
+    #[serde(default)]
+    pub(crate) labels_implied: bool,
+    /// The trunk that may change and end it.
+    #[serde(default)]
+    pub(crate) trunk: Option<String>,
     /// The last INVITE and the last UPDATE, for when they come again.
     pub(crate) answered: Vec<Answered>,
 }
@@ -78,9 +84,23 @@ impl DialogState {
         &self.dialog.call_id
     }
 
+    pub(crate) fn set_streams(&mut self, mut streams: Vec<NegotiatedStream>) {
+        if self.labels_implied {
+            for stream in &mut streams {
+                stream.label.get_or_insert_with(|| headers::implied_label(stream.index));
+            }
+        }
+        self.streams = streams;
+    }
+
     /// The streams as last negotiated, in order of m-lines: the ports to open again.
     pub fn streams(&self) -> &[NegotiatedStream] {
         &self.streams
+    }
+
+    /// The trunk that it came from.
+    pub fn trunk(&self) -> Option<&str> {
+        self.trunk.as_deref()
     }
 
     /// The metadata so far.

@@ -11,6 +11,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use model::trunk::Network;
 use siprec::rtp::packet::PacketError;
 use siprec::rtp::srtp::{Keying, Receiver};
 use siprec::rtp::{Packet, Reception, RtpHeader, rtcp};
@@ -43,6 +44,8 @@ pub struct Expected {
     pub security: Security,
     /// More than this is not recorded; with bursts of twice as many.
     pub packets_per_sec: u32,
+    /// Where it may come from, whoever else is believed. Empty: from anywhere.
+    pub sources: Vec<Network>,
 }
 
 /// How the packets of a stream are protected.
@@ -167,6 +170,10 @@ impl Gate {
     }
 
     fn admit(&mut self, arrived: &Datagram<'_>) -> Result<Kind, Reason> {
+        let sources = &self.expected.sources;
+        if !sources.is_empty() && !sources.iter().any(|net| net.contains(arrived.source.ip())) {
+            return Err("network");
+        }
         if matches!(self.expected.security, Security::KeysToCome) {
             return Err("not_authentic");
         }
@@ -385,6 +392,7 @@ impl Expected {
             clock_rates: Vec::new(),
             security: Security::Plain,
             packets_per_sec: 2_000,
+            sources: Vec::new(),
         }
     }
 }
@@ -452,6 +460,16 @@ mod tests {
     fn arrive(gate: &mut Gate, bytes: &[u8], source: SocketAddr, ms: u64) -> Result<Kind, Reason> {
         let half = Half::Rtp;
         gate.judge(&Datagram { bytes, source, half, arrival_boot_ns: 1_000 * MS + ms * MS })
+    }
+
+    #[test]
+    fn audio_is_taken_from_the_networks_that_are_allowed_alone() {
+        let sources = vec!["198.51.100.0/24".parse().unwrap()];
+        let mut gate = gate(Expected { sources, ..plain() });
+        let (src, other) = (SRC.parse().unwrap(), STRANGER.parse().unwrap());
+        // Though the offer names it.
+        assert_eq!(arrive(&mut gate, &rtp(7, 1), src, 20), Err("network"));
+        assert_eq!(arrive(&mut gate, &rtp(7, 1), other, 20), Ok(Kind::Rtp));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use model::SessionId;
+use model::trunk::Network;
 use sha2::{Digest as _, Sha256};
 use siprec::{NegotiatedStream, OfferedStream, PayloadFormat};
 
@@ -16,17 +17,19 @@ use crate::capture::gate::{Expected, Keys, Security};
 const REPORTS_PER_START: u32 = 1 << 20;
 
 /// What holds for all streams of a call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Terms {
     /// Who signals.
     pub signaling: Option<IpAddr>,
     /// Count of starts of the recorder.
     pub epoch: u64,
     pub packets_per_sec: u32,
+    /// Where audio may come from. Empty: from anywhere.
+    pub sources: Vec<Network>,
 }
 
 /// Of a stream that is offered. Its keys come with the answer.
-pub fn by_offer(stream: &OfferedStream, terms: Terms) -> Expected {
+pub fn by_offer(stream: &OfferedStream, terms: &Terms) -> Expected {
     let is_secure = ["RTP/SAVP", "RTP/SAVPF"]
         .iter()
         .any(|profile| stream.protocol.eq_ignore_ascii_case(profile));
@@ -38,11 +41,16 @@ pub fn by_offer(stream: &OfferedStream, terms: Terms) -> Expected {
         clock_rates: clock_rates(&stream.formats),
         security: if is_secure { Security::KeysToCome } else { Security::Plain },
         packets_per_sec: terms.packets_per_sec,
+        sources: terms.sources.clone(),
     }
 }
 
 /// Of a stream that is agreed.
-pub fn by_answer(stream: &NegotiatedStream, ports: Option<&StreamPorts>, terms: Terms) -> Expected {
+pub fn by_answer(
+    stream: &NegotiatedStream,
+    ports: Option<&StreamPorts>,
+    terms: &Terms,
+) -> Expected {
     let keying = stream.srtp.as_ref().map(|keys| keys.keying());
     let security = match keying {
         None => Security::Plain,
@@ -63,6 +71,7 @@ pub fn by_answer(stream: &NegotiatedStream, ports: Option<&StreamPorts>, terms: 
         clock_rates: clock_rates(&stream.formats),
         security,
         packets_per_sec: terms.packets_per_sec,
+        sources: terms.sources.clone(),
     }
 }
 

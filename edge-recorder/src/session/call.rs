@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use model::numbering::NumberingPlan;
 use model::recording::MarkKind;
+use model::trunk::Network;
 use model::{EventBody, Position, RecordingId, SessionId, WallTime};
 use segment::{
     Body, Direction, EndedBody, Format, Packet, SealedMark, Sealer, SessionRecord, StartedBody,
@@ -37,6 +39,15 @@ pub struct Story {
     pub paused: BTreeSet<RecordingId>,
     /// m-lines that are on hold.
     pub held: BTreeSet<u16>,
+    /// Where it comes from.
+    #[serde(default)]
+    pub trunk: Option<String>,
+    /// Of that trunk, when the call began.
+    #[serde(default)]
+    pub numbering: Option<NumberingPlan>,
+    /// Where that trunk's audio may come from. Empty: from anywhere.
+    #[serde(default)]
+    pub media_sources: Vec<Network>,
 }
 
 /// Where a stream is received.
@@ -233,6 +244,7 @@ impl Call {
             recording,
             &story.snapshot,
             &story.headers,
+            story.numbering.as_ref(),
         );
         let text = std::str::from_utf8(&document.bytes).ok();
         let event = EventBody::Metadata {

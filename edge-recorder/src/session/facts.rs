@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::call::{CallFacts, Party, StreamFact};
+use model::numbering::{self, NumberingPlan};
 use model::{Personal, RecordingId, SessionId};
 use serde::{Deserialize, Serialize};
 use siprec::Snapshot;
@@ -156,6 +157,7 @@ impl Communications {
         recording: RecordingId,
         snapshot: &Snapshot,
         headers: &[(String, String)],
+        numbering: Option<&NumberingPlan>,
     ) -> CallFacts {
         let id = self.id_of(session, recording);
         let ours = |owner: Option<&str>| id.is_none() || owner.is_none() || owner == id;
@@ -191,7 +193,7 @@ impl Communications {
                 .participants
                 .iter()
                 .filter(|participant| takes_part(&participant.id))
-                .map(party)
+                .map(|participant| party(participant, numbering))
                 .collect(),
             streams: stream_facts,
             call_ids: snapshot.call_ids.clone(),
@@ -200,8 +202,13 @@ impl Communications {
     }
 }
 
-fn party(participant: &Participant) -> Party {
+fn party(participant: &Participant, plan: Option<&NumberingPlan>) -> Party {
+    let number = participant.aor().and_then(|address| match plan {
+        Some(plan) => plan.e164(address),
+        None => numbering::international(address),
+    });
     Party {
+        number: number.map(Personal::new),
         id: participant.id.0.clone(),
         name: participant.name().map(Personal::from),
         aor: participant.aor().map(Personal::from),
@@ -296,7 +303,7 @@ mod tests {
         let mut all = Communications::default();
         assert_eq!(all.update(session(), &snapshot), []);
         let headers = [("X-Trunk".to_owned(), "7".to_owned())];
-        let facts = all.facts(session(), session().first_recording(), &snapshot, &headers);
+        let facts = all.facts(session(), session().first_recording(), &snapshot, &headers, None);
         let ids: Vec<_> = facts.participants.iter().map(|party| party.id.as_str()).collect();
         assert_eq!(ids, ["zoe", "ana"]);
         assert_eq!(facts.participants[1].role.as_deref(), Some("caller"));
@@ -311,7 +318,7 @@ mod tests {
         let second = session().further_recording("b");
         assert_eq!(all.update(session(), &snapshot), [Change::Began(second)]);
         assert_eq!(all.update(session(), &snapshot), [], "told again");
-        let facts = all.facts(session(), second, &snapshot, &[]);
+        let facts = all.facts(session(), second, &snapshot, &[], None);
         assert_eq!(facts.participants.len(), 1);
         assert_eq!(facts.participants[0].id, "bob");
         assert!(all.has_stream(session(), second, &snapshot, Some("2")));

@@ -11,6 +11,7 @@ use segment::Sealer;
 use siprec::{InviteInfo, MediaAddress, Oddity, OfferedStream, Refusal, SessionKey, Srs};
 
 use super::call::{Call, Story, StreamPorts};
+use super::trunks::Treatment;
 use super::{Recorder, agreed, begin, facts, terms};
 use crate::capture::Order;
 use crate::capture::ports::{PortError, PortPair};
@@ -19,7 +20,6 @@ use crate::journal::{AppendRecord, Moment, SessionTag};
 /// Why a call is refused, as a metric's label; the answer follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
-    UnknownSource,
     NothingUsable,
     Unable,
     NoPorts,
@@ -30,7 +30,6 @@ enum Why {
 impl Why {
     fn label(self) -> &'static str {
         match self {
-            Self::UnknownSource => "unknown_source",
             Self::NothingUsable => "nothing_usable",
             Self::Unable => "unable",
             Self::NoPorts => "no_ports",
@@ -43,7 +42,6 @@ impl Why {
     /// as well.
     fn refusal(self, retry_after_secs: u32) -> Refusal {
         match self {
-            Self::UnknownSource => Refusal::Forbidden,
             Self::NothingUsable => Refusal::NotAcceptable,
             Self::Unable | Self::NoPorts | Self::NoKey | Self::Journal => {
                 Refusal::Busy { retry_after_secs }
@@ -84,21 +82,18 @@ impl Recorder {
         invite: &InviteInfo,
         offer: &[OfferedStream],
     ) -> Result<Vec<Option<MediaAddress>>, Why> {
-        let trusted = self.settings.trunks.iter().any(|trunk| trunk.contains(invite.peer.ip()));
-        if !trusted && !self.settings.trunks.is_empty() {
-            return Err(Why::UnknownSource);
-        }
+        let treatment = self.treatment(invite.trunk.as_deref());
+        let tenant = treatment.tenant.clone().unwrap_or_else(|| self.settings.tenant.clone());
         if let Some(unable) = self.unable() {
             tracing::warn!(%unable, "no calls can be taken");
             return Err(Why::Unable);
         }
-        let unknown_codecs = self.settings.unknown_codecs;
         let wanted: Vec<&OfferedStream> =
-            offer.iter().filter(|stream| wanted(stream, unknown_codecs)).collect();
+            offer.iter().filter(|stream| wanted(stream, &treatment)).collect();
         if wanted.is_empty() {
             return Err(Why::NothingUsable);
         }
-        let tenant_key = self.parts.policy.borrow().as_ref().map(|policy| policy.tenant_key);
+        let tenant_key = self.parts.policy.borrow().as_ref().and_then(|policy| policy.key(&tenant));
         let session = new_session_id().ok_or(Why::NoKey)?;
         let (sealer, sealed_key) =
             Sealer::new(session, &tenant_key.ok_or(Why::NoKey)?).map_err(|error| {
@@ -110,15 +105,26 @@ impl Recorder {
             Why::NoPorts
         })?;
 
-        let mut story = Story { headers: invite.headers.clone(), ..Story::default() };
+        let mut story = Story {
+            headers: invite.headers.clone(),
+            trunk: invite.trunk.clone(),
+            numbering: treatment.numbering.clone(),
+            media_sources: treatment.media_sources.clone(),
+            ..Story::default()
+        };
+        if let Some(trunk) = &invite.trunk {
+            story.headers.push(("trunk".to_owned(), trunk.clone()));
+            let proof = invite.proof.as_str().to_owned();
+            story.headers.push(("trunk-authentication".to_owned(), proof));
+        }
         // Whether there is metadata is known when the call is over: it may come by UPDATE.
         let odd = invite.oddities.iter().filter(|oddity| **oddity != Oddity::NoMetadata);
         story.flags.extend(odd.map(|oddity| oddity.flag().to_owned()));
-        if !trusted {
+        if invite.trunk.is_none() {
             story.flags.insert(flag::UNTRUSTED_SOURCE.to_owned());
         }
         let recording = session.first_recording();
-        let tag = SessionTag { session, recording, tenant: self.settings.tenant.clone() };
+        let tag = SessionTag { session, recording, tenant };
         let mut call = Call::new(key, tag.clone(), sealer, story);
         let at = Moment::now();
         let ids = facts::call_ids(&invite.call_id, &invite.headers);
@@ -134,7 +140,7 @@ impl Recorder {
             self.unwritten.push_back(call.end_record(at, recording, "refused", true));
             return Err(Why::Journal);
         }
-        let media = self.open_streams(&mut call, offer, invite.peer, pairs);
+        let media = self.open_streams(&mut call, offer, invite.peer, &treatment, pairs);
         tracing::info!(
             %session,
             call_id = invite.call_id,
@@ -159,9 +165,10 @@ impl Recorder {
             srs.refuse(now, key, Refusal::NotAcceptable);
             return;
         };
+        let treatment = self.treatment(call.story.trunk.as_deref());
         let new: Vec<&OfferedStream> = offer
             .iter()
-            .filter(|stream| wanted(stream, self.settings.unknown_codecs))
+            .filter(|stream| wanted(stream, &treatment))
             .filter(|stream| !has_ports(&call, stream))
             .collect();
         let pairs = self.open_pairs(now, &new).unwrap_or_else(|error| {
@@ -169,7 +176,7 @@ impl Recorder {
             tracing::error!(session = %call.session(), error = %error, "no RTP ports for a stream");
             BTreeMap::new()
         });
-        let media = self.open_streams(&mut call, offer, peer, pairs);
+        let media = self.open_streams(&mut call, offer, peer, &treatment, pairs);
         self.calls.insert(key, call);
         srs.accept(now, key, &media);
     }
@@ -209,14 +216,14 @@ impl Recorder {
         call: &mut Call,
         offer: &[OfferedStream],
         peer: SocketAddr,
+        treatment: &Treatment,
         mut pairs: BTreeMap<usize, PortPair>,
     ) -> Vec<Option<MediaAddress>> {
         let session = call.session();
         call.signaling = Some(peer.ip());
         let terms = terms(&self.settings, &self.parts.journal, call);
-        let unknown_codecs = self.settings.unknown_codecs;
         let answer = offer.iter().map(|stream| {
-            if !wanted(stream, unknown_codecs) {
+            if !wanted(stream, treatment) {
                 return None;
             }
             let index = u16::try_from(stream.index).ok()?;
@@ -231,7 +238,7 @@ impl Recorder {
                     session,
                     stream: index,
                     ports: pair,
-                    expected: Box::new(agreed::by_offer(stream, terms)),
+                    expected: Box::new(agreed::by_offer(stream, &terms)),
                     cname: agreed::cname(session),
                     // Whose stream this is shows in the metadata, if anywhere. Until it is known
                     // not to be part of what is paused, it is.
@@ -244,12 +251,11 @@ impl Recorder {
     }
 }
 
-fn wanted(stream: &OfferedStream, unknown_codecs: bool) -> bool {
-    let is_known = || stream.formats.iter().any(|format| format.is_known());
+fn wanted(stream: &OfferedStream, treatment: &Treatment) -> bool {
     stream.usable
         && !stream.port_zero
+        && treatment.takes(stream)
         && u16::try_from(stream.index).is_ok()
-        && (unknown_codecs || is_known())
 }
 
 fn has_ports(call: &Call, stream: &OfferedStream) -> bool {

@@ -39,7 +39,8 @@ impl Recorder {
         live: LiveSession,
     ) -> Result<bool, AppendError> {
         let at = Moment::now();
-        let tenant_key = self.parts.policy.borrow().as_ref().map(|policy| policy.tenant_key);
+        let tenant_key =
+            self.parts.policy.borrow().as_ref().and_then(|policy| policy.key(&live.tenant));
         let made = tenant_key.and_then(|key| Sealer::new(live.session, &key).ok());
         let Some((sealer, sealed_key)) = made else {
             // Left as it is: the next start may have a key.
@@ -141,7 +142,8 @@ impl Recorder {
             let known = negotiated.iter().find(|known| known.index == usize::from(*index));
             match ports.reopen(stream.port) {
                 Ok(pair) => {
-                    let expected = known.map(|known| agreed::by_answer(known, Some(stream), terms));
+                    let expected =
+                        known.map(|known| agreed::by_answer(known, Some(stream), &terms));
                     let expected = Box::new(expected.unwrap_or_else(Expected::anything));
                     capture.order(Order::Open {
                         session,

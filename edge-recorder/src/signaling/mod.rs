@@ -20,12 +20,12 @@ use siprec::{ConnId, Input, Srs, Transmit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tokio_rustls::TlsAcceptor;
 
 use crate::capture::Swept;
 use crate::config::SipConfig;
-use crate::session::{Control, Flow, Recorder};
-use tcp::{Connections, FromPeer};
+use crate::session::{Control, Door, Flow, Recorder};
+use tcp::{Connections, FromPeer, Limits};
+use tls::Tls;
 pub use tls::TlsError;
 use udp::Udp;
 
@@ -68,8 +68,8 @@ impl ListenError {
 pub struct Listeners {
     udp: Udp,
     tcp: TcpListener,
-    tls: Option<(TcpListener, TlsAcceptor)>,
-    max_connections: usize,
+    tls: Option<(TcpListener, Tls)>,
+    limits: Limits,
 }
 
 impl Listeners {
@@ -79,7 +79,7 @@ impl Listeners {
         let (udp, tcp) = open_both(config.listen)?;
         let tls = match (&config.tls, config.tls_listen) {
             (Some(tls), Some(address)) => {
-                let acceptor = tls::acceptor(tls)?;
+                let acceptor = Tls::new(tls)?;
                 let listener = tcp::listen(address)
                     .map_err(|error| ListenError::new(address, "TLS", "sip.tls_listen", error))?;
                 Some((listener, acceptor))
@@ -87,7 +87,11 @@ impl Listeners {
             _ => None,
         };
         tracing::info!(address = %udp.local(), key = KEY, "listening for SIP over UDP and TCP");
-        Ok(Self { udp, tcp, tls, max_connections: config.max_connections.get() as usize })
+        let limits = Limits {
+            connections: config.max_connections.get() as usize,
+            per_address: config.max_connections_per_address.get() as usize,
+        };
+        Ok(Self { udp, tcp, tls, limits })
     }
 
     /// UDP and TCP.
@@ -138,11 +142,12 @@ pub struct Signaling {
 
 impl Signaling {
     /// Starts to accept connections. Must be called within the runtime that runs the loop.
-    pub fn start(listeners: Listeners, srs: Srs) -> Self {
+    pub fn start(listeners: Listeners, srs: Srs, door: Door) -> Self {
         let (inbox, peers) = mpsc::channel(tcp::QUEUED_CHUNKS);
-        let connections = Connections::new(listeners.max_connections, inbox);
+        let connections = Connections::new(listeners.limits, door, inbox);
         tokio::spawn(tcp::accept(listeners.tcp, None, connections.clone()));
         if let Some((listener, acceptor)) = listeners.tls {
+            tokio::spawn(acceptor.clone().watch_files());
             tokio::spawn(tcp::accept(listener, Some(acceptor), connections));
         }
         Self { srs, udp: listeners.udp, peers, outboxes: HashMap::new() }
@@ -202,9 +207,12 @@ impl Signaling {
     fn take(&mut self, from_peer: FromPeer) {
         let now = Instant::now();
         match from_peer {
-            FromPeer::Connected { conn, transport, local, peer, outbox } => {
+            FromPeer::Connected { conn, transport, local, peer, tls_names, outbox } => {
                 self.outboxes.insert(conn, outbox);
                 self.srs.handle_input(now, Input::Connected { conn, transport, local, peer });
+                if !tls_names.is_empty() {
+                    self.srs.handle_input(now, Input::Certificate { conn, names: &tls_names });
+                }
             }
             // What arrives after we closed the connection is nobody's any more.
             FromPeer::Bytes { conn, bytes } if self.outboxes.contains_key(&conn) => {

@@ -4,21 +4,25 @@
 //! socket while the recorder is busy. What goes out waits in a queue; a peer that does not read
 //! fills it and is disconnected, which costs it the connection and nobody else anything.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use metrics::counter;
 use siprec::{ConnId, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::tls::{self, Tls};
 use crate::route::canonical;
+use crate::session::Door;
 
 /// Messages to one peer that may wait. A peer has a handful under way unless it stopped reading.
 const QUEUED_MESSAGES: usize = 64;
@@ -42,6 +46,8 @@ pub enum FromPeer {
         transport: Transport,
         local: SocketAddr,
         peer: SocketAddr,
+        /// In its client certificate.
+        tls_names: Vec<String>,
         outbox: mpsc::Sender<Vec<u8>>,
     },
     Bytes {
@@ -53,17 +59,94 @@ pub enum FromPeer {
     },
 }
 
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    /// From one address that is of no trunk.
+    pub per_address: usize,
+}
+
+/// Of all connections, those from addresses that are no trunk's, while there are trunks. They can
+/// only be told that they are strangers.
+fn room_for_strangers(connections: usize) -> usize {
+    (connections / 8).max(1)
+}
+
 /// What all listeners share.
 #[derive(Clone, Debug)]
 pub struct Connections {
     inbox: mpsc::Sender<FromPeer>,
     next: Arc<AtomicU64>,
+    door: Door,
     room: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    per_address: usize,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// The place that an open connection takes, until it is dropped.
+struct Seat {
+    _room: OwnedSemaphorePermit,
+    _among_strangers: Option<OwnedSemaphorePermit>,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut by_address = lock(&self.by_address);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Connections {
-    pub fn new(max_connections: usize, inbox: mpsc::Sender<FromPeer>) -> Self {
-        Self { inbox, next: Arc::default(), room: Arc::new(Semaphore::new(max_connections)) }
+    pub fn new(limits: Limits, door: Door, inbox: mpsc::Sender<FromPeer>) -> Self {
+        Self {
+            inbox,
+            next: Arc::default(),
+            door,
+            room: Arc::new(Semaphore::new(limits.connections)),
+            strangers: Arc::new(Semaphore::new(room_for_strangers(limits.connections))),
+            per_address: limits.per_address,
+            by_address: Arc::default(),
+        }
+    }
+
+    /// Room for one more from this address, or which limit stands against it.
+    fn seat(&self, address: IpAddr) -> Result<Seat, &'static str> {
+        let (has_trunks, may_be_trunk) = {
+            let trunks = self.door.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+            (!trunks.is_empty(), trunks.may_be_at(address))
+        };
+        let is_trunk = has_trunks && may_be_trunk;
+        let among_strangers = if may_be_trunk {
+            None
+        } else {
+            Some(self.strangers.clone().try_acquire_owned().map_err(|_| "strangers")?)
+        };
+        let mut by_address = lock(&self.by_address);
+        let count = by_address.get(&address).copied().unwrap_or(0);
+        if !is_trunk && count >= self.per_address {
+            return Err("per_address");
+        }
+        let room = self.room.clone().try_acquire_owned().map_err(|_| "all")?;
+        by_address.insert(address, count + 1);
+        Ok(Seat {
+            _room: room,
+            _among_strangers: among_strangers,
+            by_address: self.by_address.clone(),
+            address,
+        })
     }
 }
 
@@ -83,7 +166,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections for as long as somebody listens to `connections`.
-pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, connections: Connections) {
+pub async fn accept(listener: TcpListener, tls: Option<Tls>, connections: Connections) {
     while !connections.inbox.is_closed() {
         let (stream, peer) = match listener.accept().await {
             Ok((stream, peer)) => (stream, canonical(peer)),
@@ -94,16 +177,21 @@ pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, connections
                 continue;
             }
         };
-        let Ok(room) = connections.room.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "a SIP connection was closed: sip.max_connections are open");
-            continue;
+        let seat = match connections.seat(peer.ip()) {
+            Ok(seat) => seat,
+            Err(limit) => {
+                // Not a line for each: this is what a flood looks like.
+                counter!("linekeeper_sip_connections_refused_total", "limit" => limit).increment(1);
+                tracing::debug!(%peer, limit, "a SIP connection was closed: too many are open");
+                continue;
+            }
         };
         let conn = ConnId(connections.next.fetch_add(1, Ordering::Relaxed));
         let inbox = connections.inbox.clone();
-        let tls = tls.clone();
+        let acceptor = tls.as_ref().map(Tls::acceptor);
         tokio::spawn(async move {
-            let _room = room;
-            if let Err(error) = serve(stream, peer, conn, tls, inbox).await {
+            let _seat = seat;
+            if let Err(error) = serve(stream, peer, conn, acceptor, inbox).await {
                 tracing::debug!(%peer, %error, "SIP connection");
             }
         });
@@ -122,11 +210,14 @@ async fn serve(
     let local = canonical(stream.local_addr()?);
     match tls {
         None => {
-            carry(stream, FromPeer::connected(conn, Transport::Tcp, local, peer), inbox).await;
+            let connected = FromPeer::connected(conn, Transport::Tcp, local, peer, Vec::new());
+            carry(stream, connected, inbox).await;
         }
         Some(tls) => {
             let stream = timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await??;
-            carry(stream, FromPeer::connected(conn, Transport::Tls, local, peer), inbox).await;
+            let names = tls::client_names(stream.get_ref().1);
+            let connected = FromPeer::connected(conn, Transport::Tls, local, peer, names);
+            carry(stream, connected, inbox).await;
         }
     }
     Ok(())
@@ -138,9 +229,10 @@ impl FromPeer {
         transport: Transport,
         local: SocketAddr,
         peer: SocketAddr,
+        tls_names: Vec<String>,
     ) -> (ConnId, Self, mpsc::Receiver<Vec<u8>>) {
         let (outbox, queue) = mpsc::channel(QUEUED_MESSAGES);
-        (conn, Self::Connected { conn, transport, local, peer, outbox }, queue)
+        (conn, Self::Connected { conn, transport, local, peer, tls_names, outbox }, queue)
     }
 }
 

@@ -119,8 +119,7 @@ async fn tls_asks_for_a_certificate_where_authorities_are_configured() {
     let authority = authority();
     let (_, certificate, key) = party("recorder.example.com", &authority);
     let path = |name: &str| site.dir.path().join(name);
-    let tls =
-        TlsConfig { certificate: path("cert.pem"), key: path("key.pem"), client_authorities: None };
+    let tls = TlsConfig::new(path("cert.pem"), path("key.pem"));
     std::fs::write(&tls.certificate, certificate).unwrap();
     std::fs::write(&tls.key, key).unwrap();
     let authorities = path("authorities.pem");

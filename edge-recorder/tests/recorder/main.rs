@@ -3,7 +3,9 @@
 
 mod calls;
 mod connections;
+mod hostile;
 mod media;
 mod operation;
 mod restart;
 mod support;
+mod trunks;

@@ -7,7 +7,7 @@ use model::WallTime;
 use model::command::CommandBody;
 use storage_ports::{EventQueue, Message};
 
-use crate::support::{Site, Src, assert_said, new_command_id, now};
+use crate::support::{Site, Src, assert_said, new_command_id, now, trunks};
 
 /// The message with all its causes, as an operator gets it.
 fn report(error: &dyn std::error::Error) -> String {
@@ -95,12 +95,12 @@ async fn without_free_ports_the_caller_is_sent_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_no_trunk_is_forbidden_and_a_trunk_is_not_flagged() {
     let mut site = Site::new().await;
-    site.config.sip.trunks = vec!["192.0.2.0/24".parse().unwrap()];
+    site.config.sip.trunks = trunks(&["192.0.2.0/24"]);
     let recorder = site.start().await;
-    assert_eq!(Src::udp(recorder.ready.sip).await.invite(None).await.status, 403);
+    assert_eq!(Src::tcp(recorder.ready.sip).await.invite(None).await.status, 403);
     recorder.stop().await;
 
-    site.config.sip.trunks.push("127.0.0.1".parse().unwrap());
+    site.config.sip.trunks = trunks(&["192.0.2.0/24", "127.0.0.1"]);
     let recorder = site.start().await;
     let mut events = site.events();
     let mut src = Src::udp(recorder.ready.sip).await;

@@ -265,6 +265,26 @@ impl Running {
         (status, body)
     }
 
+    /// The value of a metric, with its labels as they are rendered; 0 when it is not there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.http("GET", "/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    /// Waits until a metric, which may be shared with other recorders, has risen above `before`.
+    pub async fn wait_for_metric(&self, name: &str, before: f64) -> f64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let value = self.metric(name).await;
+            if value > before {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{name} is still {value}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     pub async fn wait_for_health(&self, status: u16) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -308,7 +328,12 @@ pub struct Answer {
 
 impl Src {
     pub async fn udp(target: SocketAddr) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        Self::udp_from("127.0.0.1", target).await
+    }
+
+    /// From another address of this machine: every 127.x.y.z is one.
+    pub async fn udp_from(ip: &str, target: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).await.unwrap();
         socket.connect(target).await.unwrap();
         let local = socket.local_addr().unwrap();
         Self::new(Wire::Udp(socket), target, local, "UDP").await
@@ -486,6 +511,25 @@ impl Src {
         }
     }
 
+    /// A request in this call as somebody would write it who had listened.
+    pub fn forge(&self, method: &str) -> String {
+        let Self { target, local, call_id, to, cseq, .. } = self;
+        format!(
+            "{method} sip:recorder@{target} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {local};branch=z9hG4bK{:x}\r\nMax-Forwards: 70\r\n\
+             From: <sip:src@example.com>;tag=src\r\nTo: {to}\r\nCall-ID: {call_id}\r\n\
+             CSeq: {} {method}\r\nContent-Length: 0\r\n\r\n",
+            rand_u64(),
+            cseq + 1,
+        )
+    }
+
+    /// Whether anything came back that was not read, over UDP.
+    pub fn was_answered(&self) -> bool {
+        let Wire::Udp(socket) = &self.wire else { panic!("asked over UDP only") };
+        socket.try_recv(&mut [0; 65_535]).is_ok()
+    }
+
     /// The recorder was started again elsewhere, or on the same port: UDP does not care, TCP
     /// connects anew.
     pub async fn reconnect(&mut self) {
@@ -590,6 +634,11 @@ impl Answer {
     pub fn labels(&self) -> Vec<&str> {
         self.body.lines().filter_map(|line| line.strip_prefix("a=label:")).map(str::trim).collect()
     }
+}
+
+/// Trunks that are known by address alone.
+pub fn trunks(networks: &[&str]) -> model::trunk::Trunks {
+    serde_json::from_value(serde_json::json!(networks)).unwrap()
 }
 
 pub fn now() -> WallTime {

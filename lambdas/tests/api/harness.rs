@@ -211,6 +211,7 @@ impl Call {
             id: id.to_owned(),
             name: Some(name.into()),
             aor: Some(aor.into()),
+            number: None,
             role: None,
         };
         let facts = CallFacts {

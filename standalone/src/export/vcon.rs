@@ -98,6 +98,7 @@ mod tests {
         let participant = |name: &str, aor: &str| Participant {
             name: Some(name.into()),
             aor: Some(aor.into()),
+            number: None,
             role: None,
         };
         let track = |speakers: Vec<usize>| Track {

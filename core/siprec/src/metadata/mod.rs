@@ -3,11 +3,12 @@
 //! Of the vendors' own documents none passes RFC 7865's schema, so nothing is validated here.
 //! The way of a document: [`multipart`] finds it in a SIP body, [`encoding`] makes it text,
 //! [`xml`] reads that into a [`Document`], and [`Snapshot`] folds documents, complete or
-//! partial, into one view. The raw bytes are kept elsewhere; this is our reading of them.
+//! partial, into one view. Where there is none, [`headers`] may tell as much. The raw bytes are kept elsewhere; this is our reading of them.
 
 pub mod document;
 pub mod encoding;
 mod guard;
+pub mod headers;
 pub mod multipart;
 mod role;
 pub mod snapshot;

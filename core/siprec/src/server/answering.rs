@@ -165,7 +165,7 @@ impl Srs {
                     state.origin.version += 1;
                     sdp = answer::build(&description, &local, &crypto, &state.origin);
                 }
-                state.streams = negotiation::negotiated(&description, &local, &crypto);
+                state.set_streams(negotiation::negotiated(&description, &local, &crypto));
                 state.crypto = crypto;
                 state.remote = description;
                 self.events.push_back(Event::Media { key, streams: state.streams.clone() });

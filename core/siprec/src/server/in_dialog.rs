@@ -33,7 +33,10 @@ impl Srs {
                 };
                 return self.reply_stateless(&arrival, &message, &via, reply);
             }
-            Err(Unusable::Ignore) => return,
+            Err(Unusable::Ignore) => {
+                self.counts.unreadable += 1;
+                return;
+            }
         };
         let key = TransactionKey::of(&request);
         if request.is(Method::Ack) {
@@ -43,15 +46,21 @@ impl Srs {
             if let Some(bytes) = transaction.retransmitted().map(<[u8]>::to_vec) {
                 self.send(super::answering::response_route(&arrival, &request.via), bytes);
             }
-            self.heard(session, &arrival);
+            if self.may_concern(&arrival, session) {
+                self.heard(session, &arrival);
+            }
         } else if request.is(Method::Cancel) {
             self.on_cancel(now, arrival, &request);
         } else if request.to_tag().is_none() {
-            self.out_of_dialog(now, arrival, request, key);
+            if let Some(admitted) = self.admit(now, &arrival, &request) {
+                self.out_of_dialog(now, arrival, request, key, admitted);
+            }
         } else if let Some(session) = self.find_dialog(&request) {
-            self.in_dialog(now, session, arrival, request, key);
-            self.schedule_session(session);
-        } else {
+            if self.admit_in_dialog(now, &arrival, &request, session) {
+                self.in_dialog(now, session, arrival, request, key);
+                self.schedule_session(session);
+            }
+        } else if self.admit(now, &arrival, &request).is_some() {
             let reply = Reply::new(StatusCode::CallTransactionDoesNotExist);
             self.reply_stateless(&arrival, &request.message, &request.via, reply);
         }
@@ -76,7 +85,8 @@ impl Srs {
             transaction.acknowledged(now);
             self.schedule_transaction(invite);
         }
-        let Some(key) = self.find_dialog(ack) else { return };
+        let dialog = self.find_dialog(ack).filter(|key| self.may_concern(arrival, *key));
+        let Some(key) = dialog else { return };
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.unacked.retain(|(cseq, _)| *cseq != ack.cseq);
         let mut invites = session.state.answered.iter_mut().filter(|answered| answered.is_invite);
@@ -91,7 +101,7 @@ impl Srs {
         if awaited_answer {
             let answer = body.sdp.as_deref().and_then(|sdp| offer::parse(sdp).ok());
             let state = &mut session.state;
-            state.streams = match answer {
+            let streams = match answer {
                 Some(answer) => {
                     let streams = negotiation::negotiated(&answer, &state.local, &state.crypto);
                     state.remote = answer;
@@ -99,6 +109,7 @@ impl Srs {
                 }
                 None => negotiation::unanswered(&state.local_sdp, &state.local),
             };
+            state.set_streams(streams);
             self.events.push_back(Event::Media { key, streams: state.streams.clone() });
         }
         if is_first {
@@ -116,6 +127,10 @@ impl Srs {
             return self.reply_stateless(&arrival, &cancel.message, &cancel.via, reply);
         };
         let (key, is_waiting) = (transaction.session, transaction.is_waiting());
+        if !self.may_concern(&arrival, key) {
+            self.counts.foreign += 1;
+            return;
+        }
         let asked = Asked { request: cancel, arrival, key: TransactionKey::of(cancel) };
         if self.sessions.contains_key(&key) {
             self.reply(now, key, &asked, Reply::new(StatusCode::OK));
@@ -219,6 +234,10 @@ impl Srs {
         };
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.state.dialog.refresh_target(request);
+        // A re-INVITE without metadata leaves it as it was; Cisco's has it in headers again.
+        let by_headers = session.state.labels_implied && request.is(Method::Invite);
+        let metadata =
+            if by_headers { body.metadata_or_headers(&request.message) } else { body.metadata };
         match offer {
             Offer::Theirs(_) => {
                 let pending = Pending {
@@ -226,7 +245,7 @@ impl Srs {
                     arrival: asked.arrival,
                     key: asked.key,
                     offer,
-                    metadata: body.metadata,
+                    metadata,
                     timer,
                     is_initial: false,
                     trying_at: None,
@@ -250,7 +269,7 @@ impl Srs {
             // An UPDATE without SDP changes only the timer, the Contact or the metadata.
             Offer::Ours => self.answer_ok(now, key, &asked, None, timer, false),
         }
-        self.note_changes(key, body.metadata);
+        self.note_changes(key, metadata);
     }
 
     fn on_bye(&mut self, now: Instant, key: SessionKey, asked: &Asked<'_>) {

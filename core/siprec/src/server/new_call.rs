@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use rsip::{Method, StatusCode};
 
+use super::admission::Admitted;
 use super::answering::{ACCEPT, ALLOW, Reply, SUPPORTED};
 use super::{Recognition, Srs};
 use crate::event::{Accepting, Event, InviteInfo, Oddity, SessionKey};
 use crate::metadata::Snapshot;
+use crate::metadata::headers::is_correlating;
 use crate::sdp::{Origin, SessionDescription, offer};
 use crate::session::body::Body;
 use crate::session::negotiation::{NotAcceptable, Offer};
@@ -33,11 +35,14 @@ impl Srs {
         arrival: Arrival,
         request: Request,
         key: TransactionKey,
+        admitted: Admitted,
     ) {
         let reply = match &request.method {
-            AnyMethod::Known(Method::Invite) => match self.check_new_call(&request) {
+            AnyMethod::Known(Method::Invite) => match self.check_new_call(now, &request, &admitted)
+            {
                 Ok((body, timer)) => {
-                    return self.offer_new_call(now, arrival, request, key, body, timer);
+                    let read = (body, timer);
+                    return self.offer_new_call(now, arrival, request, key, admitted, read);
                 }
                 Err(reply) => reply,
             },
@@ -62,7 +67,12 @@ impl Srs {
         reply.with("Allow", ALLOW).with("Accept", ACCEPT).with("Supported", SUPPORTED)
     }
 
-    fn check_new_call(&self, invite: &Request) -> Result<(Body, Option<Terms>), Reply> {
+    fn check_new_call(
+        &mut self,
+        now: Instant,
+        invite: &Request,
+        admitted: &Admitted,
+    ) -> Result<(Body, Option<Terms>), Reply> {
         check_scheme(invite)?;
         let dialogs = self.by_call_id.get(&invite.call_id).into_iter().flatten();
         let mut dialogs = dialogs.filter_map(|key| self.sessions.get(key));
@@ -72,24 +82,27 @@ impl Srs {
         if let Accepting::No { retry_after_secs } = self.accepting {
             return Err(Reply::unavailable(retry_after_secs));
         }
-        if self.sessions.len() >= self.config.max_sessions {
-            // Calls end all the time; a short wait is enough.
-            return Err(Reply::unavailable(10));
-        }
         check_extensions(&invite.message)?;
         let body = read_body(&invite.message)?;
-        if !self.is_recognised(&invite.message, &body) {
+        let trunk = admitted.trunk.as_deref();
+        if !self.is_recognised(&invite.message, &body, trunk) {
             return Err(Reply::new(StatusCode::ExtensionRequired).with("Require", "siprec"));
         }
         let timer = self.negotiate_timer(&invite.message)?;
+        // Last, so that only a call that would be taken counts.
+        self.check_room(now, trunk).map_err(|retry_after_secs| {
+            self.counts.over_limit += 1;
+            Reply::unavailable(retry_after_secs)
+        })?;
         Ok((body, timer))
     }
 
     /// Whether the INVITE is for a recording session, by the policy.
-    fn is_recognised(&self, invite: &Message, body: &Body) -> bool {
+    fn is_recognised(&self, invite: &Message, body: &Body, trunk: Option<&str>) -> bool {
         let has_tag = has_siprec_tag(invite);
         let has_param = has_src_param(invite);
-        match self.config.recognition {
+        let trunk = trunk.and_then(|name| self.config.trunks.find(name));
+        match trunk.map_or(self.config.recognition, |trunk| trunk.recognition) {
             Recognition::Strict => invite.has_option("require", "siprec") && has_param,
             Recognition::StandardOrMetadata => has_tag || has_param || !body.metadata.is_empty(),
             Recognition::AnyInvite => true,
@@ -116,8 +129,8 @@ impl Srs {
         arrival: Arrival,
         request: Request,
         transaction: TransactionKey,
-        body: Body,
-        timer: Option<Terms>,
+        admitted: Admitted,
+        (body, timer): (Body, Option<Terms>),
     ) {
         let offer = match read_offer(&arrival, &body) {
             Ok(offer) => offer,
@@ -128,9 +141,15 @@ impl Srs {
         let key = self.new_key();
         let event = Event::Offered {
             key,
-            invite: invite_info(&arrival, &request, &offer, &body),
+            invite: invite_info(&arrival, &request, &offer, &body, &admitted),
             offer: offer.streams(),
         };
+        let had_metadata = !body.metadata.is_empty();
+        let metadata = body.metadata_or_headers(&request.message);
+        let labels_implied = !had_metadata
+            && metadata.iter().any(|part| {
+                part.document.as_ref().is_ok_and(|document| !document.streams.is_empty())
+            });
         let tag = self.random_token();
         let state = DialogState {
             dialog: Dialog::from_invite(
@@ -154,6 +173,8 @@ impl Srs {
             snapshot: Snapshot::default(),
             timer: None,
             allows_update: request.message.has_option("allow", "UPDATE"),
+            labels_implied,
+            trunk: admitted.trunk,
             answered: Vec::new(),
         };
         let mut session = Session::restored(now, state);
@@ -166,7 +187,7 @@ impl Srs {
             arrival,
             key: transaction,
             offer,
-            metadata: body.metadata,
+            metadata,
             timer,
             is_initial: true,
             trying_at: Some(now + TRYING_AFTER),
@@ -245,7 +266,13 @@ fn has_src_param(invite: &Message) -> bool {
     })
 }
 
-fn invite_info(arrival: &Arrival, invite: &Request, offer: &Offer, body: &Body) -> InviteInfo {
+fn invite_info(
+    arrival: &Arrival,
+    invite: &Request,
+    offer: &Offer,
+    body: &Body,
+    admitted: &Admitted,
+) -> InviteInfo {
     let message = &invite.message;
     let mut oddities = BTreeSet::new();
     if !(message.has_option("require", "siprec") && has_src_param(message)) {
@@ -276,26 +303,11 @@ fn invite_info(arrival: &Arrival, invite: &Request, offer: &Offer, body: &Body) 
         from_uri: invite.from.uri.clone(),
         to_uri: invite.to.uri.clone(),
         user_agent: message.text("user-agent").map(|text| text.into_owned()),
+        trunk: admitted.trunk.clone(),
+        proof: admitted.proof,
         oddities,
         headers: correlating
             .map(|header| (header.written_name.clone(), text_of(&header.value).into_owned()))
             .collect(),
     }
-}
-
-/// Whether a header helps to find the call in another system.
-fn is_correlating(name: &str) -> bool {
-    const NAMES: [&str; 10] = [
-        "session-id",
-        "user-to-user",
-        "cisco-guid",
-        "remote-party-id",
-        "diversion",
-        "history-info",
-        "call-info",
-        "subject",
-        "accept-contact",
-        "referred-by",
-    ];
-    name.starts_with("x-") || name.starts_with("p-") || NAMES.contains(&name)
 }

@@ -1,6 +1,6 @@
 //! What a request carries: SDP, metadata, other things (RFC 7866 §9.1, RFC 5621).
 
-use crate::metadata::{self, Document, MetadataError, multipart};
+use crate::metadata::{self, Document, MetadataError, headers, multipart};
 use crate::sip::message::Message;
 
 /// A metadata document as received and as read.
@@ -45,6 +45,21 @@ impl Body {
             }
         }
         body
+    }
+}
+
+impl Body {
+    /// The metadata; without any, what the headers of an INVITE tell in its place.
+    pub fn metadata_or_headers(self, invite: &Message) -> Vec<MetadataPart> {
+        if !self.metadata.is_empty() {
+            return self.metadata;
+        }
+        let from_headers = headers::read(invite).map(|found| MetadataPart {
+            content_type: headers::CONTENT_TYPE.to_owned(),
+            bytes: found.bytes,
+            document: Ok(found.document),
+        });
+        from_headers.into_iter().collect()
     }
 }
 

@@ -106,6 +106,7 @@ fn reason_phrase(status: &StatusCode) -> &'static str {
         100 => "Trying",
         200 => "OK",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         405 => "Method Not Allowed",
         415 => "Unsupported Media Type",

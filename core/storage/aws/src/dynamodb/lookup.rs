@@ -62,6 +62,8 @@ impl Leads {
                     None => leads.words.extend(user_part(aor.reveal())),
                 }
             }
+            let number = party.number.as_ref().and_then(|number| number_in(number.reveal()));
+            leads.numbers.extend(number);
         }
         leads
     }

@@ -112,6 +112,7 @@ impl<'a> Scene<'a> {
             id: number.to_string(),
             name: Some(Personal::from(*name)),
             aor: Some(Personal::from(*aor)),
+            number: None,
             role: None,
         });
         EventBody::Metadata {

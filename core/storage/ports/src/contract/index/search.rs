@@ -1,8 +1,8 @@
 //! What a search finds, and how its pages join.
 
-use model::WallTime;
 use model::recording::Status;
 use model::search::SearchQuery;
+use model::{EventBody, Personal, WallTime};
 
 use super::scene::{Scene, query};
 use crate::RecordingIndex;
@@ -12,6 +12,7 @@ pub async fn searches(index: &dyn RecordingIndex) {
     a_search_is_limited_by_time_status_and_length(index).await;
     every_word_of_a_search_has_to_be_found(index).await;
     a_number_is_found_however_it_is_written(index).await;
+    a_number_is_found_as_dialled_and_in_full(index).await;
     a_search_text_is_never_a_pattern(index).await;
     a_search_finds_what_is_known_last(index).await;
     a_party_is_searched_among_the_participants_only(index).await;
@@ -103,6 +104,19 @@ async fn a_number_is_found_however_it_is_written(index: &dyn RecordingIndex) {
     assert_eq!(scene.find_text("7001 eva").await, [id], "a number and a name");
     assert_eq!(scene.find_text("7001 5678").await, [id], "two numbers");
     assert_eq!(scene.find_text("7001999999999999").await, []);
+}
+
+async fn a_number_is_found_as_dialled_and_in_full(index: &dyn RecordingIndex) {
+    let mut scene = Scene::new(index);
+    let id = scene.start().await;
+    let mut told = scene.facts(id, &[("Eva", "sip:02079460123@pbx")]);
+    let EventBody::Metadata { facts, .. } = &mut told else { panic!("{told:?}") };
+    facts.participants[0].number = Some(Personal::from("+442079460123"));
+    scene.tell(told).await;
+    for text in ["02079460123", "020 7946 0123", "+44 20 7946 0123", "442079460123"] {
+        assert_eq!(scene.find_text(text).await, [id], "{text:?}");
+    }
+    assert_eq!(scene.find_text("+3862079460123").await, []);
 }
 
 async fn a_search_text_is_never_a_pattern(index: &dyn RecordingIndex) {
