@@ -1,6 +1,7 @@
 //! What real SRCs write and no RFC allows, or hardly anybody expects: a table. Each is done to one
 //! good SIPREC INVITE, which is recorded all the same, over UDP and over TCP.
 
+mod differential;
 mod pair;
 
 use pair::{METADATA, Pair};
