@@ -29,7 +29,7 @@ pub mod env {
 pub mod table {
     pub const PK: &str = "pk";
     pub const SK: &str = "sk";
-    /// Recordings by day, and numbers by their end. Projects [`STATE`] and [`REV`].
+    /// Recordings by day, and numbers by their end. Projects [`STATE`].
     pub const LIST_INDEX: &str = "gsi1";
     pub const LIST_PK: &str = "gsi1pk";
     pub const LIST_SK: &str = "gsi1sk";
@@ -39,14 +39,12 @@ pub mod table {
     pub const LOOKUP_PK: &str = "gsi2pk";
     pub const LOOKUP_SK: &str = "gsi2sk";
     /// Work: calls in progress, recordings that are over, purges, journals. Sparse. Projects
-    /// [`STATE`] and [`REV`].
+    /// [`STATE`].
     pub const WORK_INDEX: &str = "gsi3";
     pub const WORK_PK: &str = "gsi3pk";
     pub const WORK_SK: &str = "gsi3sk";
     /// What the folds made of a recording.
     pub const STATE: &str = "state";
-    /// Counts the writes of a recording.
-    pub const REV: &str = "rev";
     /// Unix seconds: DynamoDB deletes the item some time after. Only on what is of no use then:
     /// sign-ins and outcomes of commands; never on anything of a recording.
     pub const EXPIRES: &str = "expires";

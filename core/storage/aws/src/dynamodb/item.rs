@@ -26,6 +26,12 @@ pub struct RecordingItem {
     pub places: Places,
 }
 
+/// What an index shows of a recording, besides keys.
+#[derive(Deserialize)]
+pub struct ShownItem {
+    pub state: RecordingState,
+}
+
 /// Keys in the indexes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Places {

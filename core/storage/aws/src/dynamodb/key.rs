@@ -47,7 +47,7 @@ pub const WORD_PREFIX: usize = 3;
 /// bytes is filed together, and told apart when the recording is read.
 const MAX_TEXT_BYTES: usize = 400;
 /// Over how many partitions recordings that are over are spread. The same for all times, so that
-/// what is due is found without knowing the days there were; each takes about 150 calls a second.
+/// what is due is found without knowing the days there were; each takes about 250 calls a second.
 pub const EXPIRY_SHARDS: u8 = 16;
 /// Milliseconds from the year 0, the first that a time can be of, to 1970.
 const YEAR_0_MS: i64 = 62_167_219_200_000;

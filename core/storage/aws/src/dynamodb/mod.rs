@@ -57,7 +57,7 @@ impl DynamoIndex {
         }
     }
 
-    /// Spreads each day that has not begun over this many partitions. One takes about 300 new
+    /// Spreads each day that has not begun over this many partitions. One takes about 140 new
     /// calls a second.
     pub fn with_shards(self, shards: u8) -> Self {
         Self { new_shards: shards.max(1), ..self }

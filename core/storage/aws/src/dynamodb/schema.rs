@@ -35,7 +35,6 @@ fn index(
         Projection::builder()
             .projection_type(ProjectionType::Include)
             .non_key_attributes(table::STATE)
-            .non_key_attributes(table::REV)
     } else {
         Projection::builder().projection_type(ProjectionType::KeysOnly)
     };

@@ -27,9 +27,10 @@ use model::{JournalId, RecordingId, TenantId, WallTime};
 use storage_ports::StorageError;
 
 use super::DynamoIndex;
-use super::item::{DayItem, RecordingItem};
+use super::item::{DayItem, RecordingItem, ShownItem};
 use super::journal;
 use super::key::{self, Lookup};
+use super::lookup;
 use super::recording::name_of;
 use super::table::{Index, Item, Run, from_item, text};
 use crate::names::table;
@@ -97,7 +98,7 @@ impl Candidate {
             sort_key.rmatch_indices('#').nth(1).map_or(sort_key, |(at, _)| &sort_key[at + 1..]);
         let entry = entry.to_owned();
         let state = if item.contains_key(table::STATE) {
-            Some(Box::new(from_item::<RecordingItem>(item)?.state))
+            Some(Box::new(from_item::<ShownItem>(item)?.state))
         } else {
             None
         };
@@ -294,8 +295,9 @@ impl DynamoIndex {
             span.run(Index::Lookup, lookup.partition(tenant, text), "")
         };
         let mut runs = Vec::new();
-        if let Some(pk) = key::words(tenant, word) {
-            let run = Run::prefix(Index::Table, pk, key::cut(word));
+        let name = lookup::before_host(word);
+        if let Some(pk) = key::words(tenant, name) {
+            let run = Run::prefix(Index::Table, pk, key::cut(name));
             let found = self.table.query(&run, Some(MAX_MEANT + 1), None).await?;
             if found.items.len() > MAX_MEANT {
                 return Ok(None);
@@ -307,7 +309,7 @@ impl DynamoIndex {
                 .collect();
             runs.extend(meant.into_iter().map(|word| by(Lookup::Word, word)));
         }
-        if let Some(digits) = digits_of(word) {
+        if let Some(digits) = digits_of(name) {
             runs.extend(self.runs_of_number(tenant, &digits, span).await?.into_iter().flatten());
         }
         let id = by(Lookup::Id, word);
@@ -415,7 +417,7 @@ impl DynamoIndex {
         let run = Run::whole(Index::Work, key::live(tenant));
         let mut states = Vec::new();
         for item in self.table.query_all(&run).await? {
-            states.push(from_item::<RecordingItem>(item)?.state);
+            states.push(from_item::<ShownItem>(item)?.state);
         }
         let mut journals = Journals::default();
         journals.know(self, &states).await?;

@@ -57,6 +57,17 @@ pub struct Used {
     pub write_units: f64,
 }
 
+impl Used {
+    /// What was used since an earlier reading.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            items_examined: self.items_examined - earlier.items_examined,
+            read_units: self.read_units - earlier.read_units,
+            write_units: self.write_units - earlier.write_units,
+        }
+    }
+}
+
 /// The table itself, or one of its indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Index {

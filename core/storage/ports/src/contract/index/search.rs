@@ -13,6 +13,7 @@ pub async fn searches(index: &dyn RecordingIndex) {
     every_word_of_a_search_has_to_be_found(index).await;
     a_number_is_found_however_it_is_written(index).await;
     a_number_is_found_as_dialled_and_in_full(index).await;
+    an_address_is_found_whole_and_in_part(index).await;
     a_search_text_is_never_a_pattern(index).await;
     a_search_finds_what_is_known_last(index).await;
     a_party_is_searched_among_the_participants_only(index).await;
@@ -117,6 +118,28 @@ async fn a_number_is_found_as_dialled_and_in_full(index: &dyn RecordingIndex) {
         assert_eq!(scene.find_text(text).await, [id], "{text:?}");
     }
     assert_eq!(scene.find_text("+3862079460123").await, []);
+}
+
+async fn an_address_is_found_whole_and_in_part(index: &dyn RecordingIndex) {
+    let mut scene = Scene::new(index);
+    let parties = [("Eva", "sip:Eva.Novak@pbx.example"), ("", "sips:+386-1-2345678@gw;user=phone")];
+    let id = scene.start_with(&parties).await;
+    let other = scene.start_with(&[("", "sip:evan@pbx.example"), ("", "sip:12@gw")]).await;
+    for text in [
+        "sip:eva.novak@pbx.example",
+        "novak@pbx",
+        "sip:eva.",
+        "sips:+386-1-2345678@gw;user=phone",
+        "SIPS:+386-1",
+        "5678@gw",
+        "eva.novak@ 12345678",
+    ] {
+        assert_eq!(scene.find_text(text).await, [id], "{text:?}");
+    }
+    assert_eq!(scene.find_text("sip:eva").await, [other, id]);
+    assert_eq!(scene.find_text("@pbx.example").await, [other, id]);
+    assert_eq!(scene.find_text("sip:12@gw").await, [other]);
+    assert_eq!(scene.find_text("eva.novak@gw").await, []);
 }
 
 async fn a_search_text_is_never_a_pattern(index: &dyn RecordingIndex) {
