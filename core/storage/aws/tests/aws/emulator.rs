@@ -17,6 +17,8 @@ use storage_aws::{AwsClients, DynamoIndex, create_table};
 pub const DYNOXIDE: &str = "dynoxide";
 /// Emulates S3, SQS, DynamoDB and more.
 pub const MINISTACK: &str = "ministack";
+/// Emulates S3 with its locks.
+pub const MOTO: &str = "moto_server";
 /// Where their programs lie.
 const TOOLS: &str = "LINEKEEPER_AWS_TOOLS";
 
@@ -43,6 +45,8 @@ impl Emulator {
         let mut command = Command::new(program);
         if name == DYNOXIDE {
             command.args(["--host", "127.0.0.1", "--log", "quiet", "--port", &port.to_string()]);
+        } else if name == MOTO {
+            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         } else {
             // It listens on every address unless told otherwise.
             command

@@ -5,3 +5,6 @@ mod calls;
 mod contract;
 mod cost;
 mod emulator;
+mod order;
+mod proxy;
+mod services;
