@@ -5,6 +5,7 @@ mod calls;
 mod contract;
 mod cost;
 mod emulator;
+mod golden;
 mod order;
 mod proxy;
 mod services;
