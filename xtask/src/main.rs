@@ -6,6 +6,7 @@
 mod aws_tools;
 mod check;
 mod demo;
+mod deploy;
 mod fuzz;
 mod run;
 mod setup;
@@ -49,6 +50,17 @@ enum Verb {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Deploy the stacks of infra/ into an AWS account
+    Deploy {
+        /// What to deploy; `infra/deploy.example.toml` is one
+        file: PathBuf,
+        /// The bundles of the release, to be uploaded before the functions are deployed
+        #[arg(long)]
+        bundles: Option<PathBuf>,
+        /// Only check the file and print the stacks
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run every fuzz target
     Fuzz {
         /// How long each target runs
@@ -70,6 +82,9 @@ fn main() -> Result<()> {
         Verb::Site { out } => {
             setup::for_site()?;
             site::build(&root, &out.unwrap_or_else(|| run::site_dir(&root)))
+        }
+        Verb::Deploy { file, bundles, dry_run } => {
+            deploy::deploy(&root, &file, bundles.as_deref(), dry_run)
         }
         Verb::Fuzz { secs } => fuzz::fuzz(&root, secs),
     }
