@@ -75,7 +75,7 @@ async fn a_call_that_the_first_version_wrote_is_read() {
         SearchQuery { q: Some("0003".to_owned()), ..query },
     ] {
         let found = index.search(&tenant(), &query).await.unwrap();
-        assert_eq!(found.items, [view.clone()], "{query:?}");
+        assert_eq!(found.items, std::slice::from_ref(&view), "{query:?}");
     }
     assert_eq!(index.due(&tenant(), at + crate::calls::LENGTH, 9).await.unwrap(), [id]);
 }
