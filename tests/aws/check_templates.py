@@ -11,6 +11,9 @@ from pathlib import Path
 
 import rules
 
+sys.path.append(str(rules.INFRA / "cost"))
+import cost
+
 TEMPLATES = rules.load()
 
 
@@ -29,6 +32,13 @@ def launch_data(templates):
 
 def first_metadata(templates, file, name):
     return templates[file]["Resources"][name]["Metadata"]["Linekeeper"]
+
+
+def revoke(templates, action):
+    """Takes the action from every role."""
+    for _, _, role in rules.resources(templates, "AWS::IAM::Role"):
+        for statement in rules.granted(role):
+            statement["Action"] = [one for one in rules.listed(statement["Action"]) if one != action]
 
 
 # For each rule, the ways to break it. Each alone must be told.
@@ -106,6 +116,18 @@ BREAKS = {
             "ContentSecurityPolicy"
         ].update(ContentSecurityPolicy="default-src 'self' 'unsafe-inline'"),
     ],
+    rules.names_are_those_of_the_code: [
+        lambda t: properties(t, "data.yaml", "Table")["GlobalSecondaryIndexes"].pop(),
+        lambda t: properties(t, "data.yaml", "Table")["GlobalSecondaryIndexes"][0]["Projection"].pop("NonKeyAttributes"),
+        lambda t: properties(t, "data.yaml", "Table")["KeySchema"][1].update(AttributeName="sort"),
+        lambda t: properties(t, "app.yaml", "Indexer")["Environment"]["Variables"].update(LINEKEEPER_EVENT_QUEUE_URL="x"),
+        lambda t: launch_data(t)["UserData"]["Fn::Base64"]["Fn::Sub"].__setitem__(0, "LINEKEEPER_BUCKET=x"),
+    ],
+    rules.what_the_code_calls_is_granted: [
+        lambda t: revoke(t, "dynamodb:Query"),
+        lambda t: revoke(t, "s3:PutObjectRetention"),
+        lambda t: revoke(t, "sqs:ReceiveMessage"),
+    ],
 }
 
 
@@ -145,6 +167,9 @@ class Templates(unittest.TestCase):
             for name, parameter in template["Parameters"].items():
                 if "Default" not in parameter and name not in given:
                     self.assertIn(name, outputs, file)
+
+    def test_the_cost_table_is_what_the_script_computes(self):
+        self.assertEqual(cost.committed(), cost.table(), "run infra/cost/cost.py --write")
 
 
 if __name__ == "__main__":

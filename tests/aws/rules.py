@@ -282,6 +282,84 @@ def the_site_runs_only_what_is_ours(templates):
             yield f"{where}: no limit of requests"
 
 
+def names_are_those_of_the_code(templates):
+    """Indexes, keys, projections and environment: what core/storage/aws/src/names.rs says."""
+    source = (ROOT / "core/storage/aws/src/names.rs").read_text()
+    names = dict(re.findall(r'pub const (\w+): &str = "([^"]+)"', source))
+    for where, _, table in resources(templates, "AWS::DynamoDB::GlobalTable"):
+        properties = table["Properties"]
+        keys = [k["AttributeName"] for k in properties["KeySchema"]]
+        if keys != [names["PK"], names["SK"]]:
+            yield f"{where}: its key is {keys}"
+        wanted = {
+            names[f"{index}_INDEX"]: ([names[f"{index}_PK"], names[f"{index}_SK"]], projected)
+            for index, projected in (("LIST", [names["STATE"]]), ("LOOKUP", None), ("WORK", [names["STATE"]]))
+        }
+        is_now = {
+            i["IndexName"]: ([k["AttributeName"] for k in i["KeySchema"]], i["Projection"].get("NonKeyAttributes"))
+            for i in properties["GlobalSecondaryIndexes"]
+        }
+        if is_now != wanted:
+            yield f"{where}: its indexes are {is_now}"
+        if properties["TimeToLiveSpecification"]["AttributeName"] != names["EXPIRES"]:
+            yield f"{where}: the code writes {names['EXPIRES']}"
+    script = str(templates["edge.yaml"]["Resources"]["Template"]["Properties"]["LaunchTemplateData"]["UserData"])
+    set_by = {"edge.yaml": set(re.findall(r"^LINEKEEPER_\w+(?==)", script.replace("\\n", "\n"), re.M))}
+    for where, _, function in resources(templates, "AWS::Lambda::Function"):
+        set_by[where] = set(function["Properties"]["Environment"]["Variables"])
+    # What a stack gives by these words is a thing of AWS; the code must know it by the same name.
+    for where, variables in set_by.items():
+        for variable in sorted(variables):
+            if re.search(r"_(TABLE|BUCKET|QUEUE_URL|DLQ_URL|QUEUE_URL_PREFIX)$", variable):
+                if variable not in names.values():
+                    yield f"{where}: the code does not read {variable}"
+    read = {v for v in names.values() if re.search(r"_(TABLE|BUCKET|QUEUE_URL|DLQ_URL|QUEUE_URL_PREFIX)$", v)}
+    for variable in sorted(read - set().union(*set_by.values())):
+        yield f"no stack sets {variable}"
+
+
+# Calls of the SDK that ask for an action of another name.
+ACTIONS_OF_CALLS = {
+    "s3": {
+        "head_object": ["s3:GetObject"],
+        "delete_objects": ["s3:DeleteObject", "s3:DeleteObjectVersion"],
+        "list_objects_v2": ["s3:ListBucket"],
+        "list_object_versions": ["s3:ListBucketVersions"],
+    },
+    "dynamodb": {
+        "transact_write_items": ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"],
+    },
+}
+CALLS = re.compile(
+    r"\.((?:put|get|head|list|delete|copy|update|batch|transact|send|receive|change)_(?!markers)[a-z0-9_]+|query|scan)\(\)"
+)
+
+
+def what_the_code_calls_is_granted(templates):
+    """Each call of the SDK in core/storage/aws is allowed to somebody; none is to nobody."""
+    allowed = {
+        action
+        for _, _, role in resources(templates, "AWS::IAM::Role")
+        for statement in granted(role) if statement["Effect"] == "Allow"
+        for action in listed(statement["Action"])
+    }
+    source = ROOT / "core/storage/aws/src"
+    for service, paths in (("s3", [source / "s3.rs"]), ("sqs", [source / "sqs.rs"]), ("dynamodb", source.glob("dynamodb/*.rs"))):
+        called = set()
+        for path in paths:
+            # Without its tests; the schema is made by the template, and by tests.
+            if path.name != "schema.rs":
+                called.update(CALLS.findall(path.read_text().split("#[cfg(test)]")[0]))
+        if not called:
+            yield f"no call of {service} was found"
+        for call in sorted(called):
+            own = call.removesuffix("_batch") if service == "sqs" else call
+            usual = f"{service}:" + "".join(part.capitalize() for part in own.split("_"))
+            for action in ACTIONS_OF_CALLS.get(service, {}).get(call, [usual]):
+                if action not in allowed:
+                    yield f"{service} {call}: nobody may {action}"
+
+
 RULES = [
     buckets_are_closed,
     queues_keep_what_fails,
@@ -296,4 +374,6 @@ RULES = [
     every_alarm_has_a_runbook,
     edges_measure_what_is_alarmed,
     the_site_runs_only_what_is_ours,
+    names_are_those_of_the_code,
+    what_the_code_calls_is_granted,
 ]
