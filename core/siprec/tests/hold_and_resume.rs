@@ -126,6 +126,45 @@ fn a_second_stream_may_join_and_the_first_leave() {
 }
 
 #[test]
+fn a_codec_may_change_and_its_source_move_while_our_ports_stay() {
+    let mut pair = Pair::udp();
+    pair.establish();
+    let changed = two_streams("sendonly")
+        .replace("12240 RTP/AVP 0 101", "40000 RTP/AVP 96 101")
+        .replace("a=label:0", "a=rtpmap:96 opus/48000/2\r\na=label:0")
+        .replace("c=IN IP4 192.0.2.1", "c=IN IP4 192.0.2.9");
+    let invite = pair.invite("", &changed);
+    pair.send(invite);
+    let answer = pair.one().body();
+    let ports = ["m=audio 20000 RTP/AVP 96 101", "m=audio 20002 RTP/AVP 8 101"];
+    assert_eq!(m_lines(&answer), ports);
+    assert_eq!(count(&answer, "a=label:0"), 1);
+    let streams = pair.streams();
+    assert_eq!((streams[0].formats[0].encoding.as_str(), streams[0].removed), ("opus", false));
+    assert_eq!(streams[0].remote, Some("192.0.2.9:40000".parse().expect("an address")));
+    assert_eq!(streams[1].remote, Some("192.0.2.9:22456".parse().expect("an address")));
+}
+
+/// Two SBCs, or one that is told to use two recorders that turn out to be one.
+#[test]
+fn one_call_that_comes_twice_is_recorded_twice_and_ends_twice() {
+    let mut pair = Pair::udp();
+    pair.establish();
+    let first = pair.call.clone();
+    pair.call.call_id = "call-2".to_owned();
+    pair.call.to_tag = None;
+    pair.establish();
+    assert_eq!(pair.srs.session_count(), 2);
+    let bye = pair.request("BYE", "", "");
+    assert_eq!(pair.status_of(&bye), 200);
+    assert_eq!(pair.srs.session_count(), 1);
+    pair.call = first;
+    let bye = pair.request("BYE", "", "");
+    assert_eq!(pair.status_of(&bye), 200);
+    assert_eq!(pair.srs.session_count(), 0);
+}
+
+#[test]
 fn metadata_comes_with_update_info_and_bye() {
     let mut pair = Pair::tcp();
     pair.establish();

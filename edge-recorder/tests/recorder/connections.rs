@@ -107,6 +107,10 @@ async fn connect(
 
 /// The status of the answer to an OPTIONS; `None` when the connection is closed instead.
 async fn ask(mut stream: TlsStream<TcpStream>) -> Option<u16> {
+    ask_on(&mut stream).await
+}
+
+async fn ask_on(stream: &mut TlsStream<TcpStream>) -> Option<u16> {
     stream.write_all(options(1).replace("/TCP", "/TLS").as_bytes()).await.ok()?;
     let mut answer = vec![0; 4_096];
     let length = timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().ok()?;
@@ -153,5 +157,72 @@ async fn tls_asks_for_a_certificate_where_authorities_are_configured() {
     let (src, ..) = party("src.example.com", &authority);
     let stream = connect(sips, authority.der(), Some(src)).await.unwrap();
     assert_eq!(ask(stream).await, Some(200));
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_used_for_new_connections_and_the_old_ones_go_on() {
+    let mut site = Site::new().await;
+    let (old, new) = (authority(), authority());
+    let path = |name: &str| site.dir.path().join(name);
+    let tls = TlsConfig::new(path("cert.pem"), path("key.pem"));
+    let put = |authority| {
+        let (_, certificate, key) = party("recorder.example.com", authority);
+        std::fs::write(&tls.certificate, certificate).unwrap();
+        std::fs::write(&tls.key, key).unwrap();
+    };
+    put(&old);
+    site.config.sip.tls_listen = Some("127.0.0.1:0".parse().unwrap());
+    site.config.sip.tls = Some(tls.clone());
+    let recorder = site.start().await;
+    let sips = recorder.ready.sips.unwrap();
+    let mut before = connect(sips, old.der(), None).await.unwrap();
+    assert_eq!(ask_on(&mut before).await, Some(200));
+    assert!(connect(sips, new.der(), None).await.is_err());
+
+    // What is no certificate changes nothing.
+    std::fs::write(&tls.certificate, "nonsense").unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(ask(connect(sips, old.der(), None).await.unwrap()).await, Some(200));
+
+    put(&new);
+    let connected = async {
+        loop {
+            if let Ok(stream) = connect(sips, new.der(), None).await {
+                break stream;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    let after = timeout(PATIENCE, connected).await.expect("the new certificate in time");
+    assert_eq!(ask(after).await, Some(200));
+    assert!(connect(sips, old.der(), None).await.is_err());
+    assert_eq!(ask_on(&mut before).await, Some(200));
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_is_known_by_its_certificate_and_others_are_forbidden() {
+    let mut site = Site::new().await;
+    let authority = authority();
+    let path = |name: &str| site.dir.path().join(name);
+    let mut tls = TlsConfig::new(path("cert.pem"), path("key.pem"));
+    let (_, certificate, key) = party("recorder.example.com", &authority);
+    std::fs::write(&tls.certificate, certificate).unwrap();
+    std::fs::write(&tls.key, key).unwrap();
+    let authorities = path("authorities.pem");
+    std::fs::write(&authorities, authority.pem()).unwrap();
+    tls.client_authorities = Some(authorities);
+    site.config.sip.tls_listen = Some("127.0.0.1:0".parse().unwrap());
+    site.config.sip.tls = Some(tls);
+    let trunks = serde_json::json!([{"name": "sbc", "tls_names": ["*.sbc.example.com"]}]);
+    site.config.sip.trunks = serde_json::from_value(trunks).unwrap();
+    let recorder = site.start().await;
+    let sips = recorder.ready.sips.unwrap();
+    for (name, status) in [("one.sbc.example.com", 200), ("sbc.example.org", 403)] {
+        let (src, ..) = party(name, &authority);
+        let stream = connect(sips, authority.der(), Some(src)).await.unwrap();
+        assert_eq!(ask(stream).await, Some(status), "{name}");
+    }
     recorder.stop().await;
 }

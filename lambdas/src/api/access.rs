@@ -38,6 +38,7 @@ pub const RULES: &[(Method, &str, Need)] = &[
     (Method::GET, "/v1/recordings", Need::Permission(Permission::View)),
     (Method::GET, "/v1/recordings/{id}", Need::Permission(Permission::View)),
     (Method::GET, "/v1/recordings/{id}/metadata", Need::Permission(Permission::View)),
+    (Method::GET, "/v1/recordings/{id}/related", Need::Permission(Permission::View)),
     (Method::GET, "/v1/recordings/{id}/audio", Need::Permission(Permission::Play)),
     // A waveform tells who spoke when: part of hearing it.
     (Method::GET, "/v1/recordings/{id}/peaks", Need::Permission(Permission::Play)),

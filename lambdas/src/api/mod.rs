@@ -19,6 +19,7 @@ mod packets;
 pub mod password;
 mod query;
 mod recordings;
+mod related;
 mod session;
 mod throttle;
 
@@ -112,6 +113,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(recordings::list))
         .routes(routes!(recordings::one))
         .routes(routes!(recordings::metadata))
+        .routes(routes!(related::related))
         .routes(routes!(audio::audio))
         .routes(routes!(audio::peaks))
         .routes(routes!(live::live))

@@ -242,6 +242,15 @@ impl Call {
         api.state.index.apply(&event).await.unwrap();
     }
 
+    /// Metadata says by which ids the call is known elsewhere.
+    pub async fn known_as(&mut self, api: &Api, ids: &[&str]) {
+        let (tenant, recording, flags) = (self.tenant.clone(), self.id, BTreeSet::new());
+        let call_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let facts = CallFacts { call_ids, ..CallFacts::default() };
+        let document = Some("<recording/>".to_owned());
+        self.tell(api, EventBody::Metadata { tenant, recording, facts, flags, document }).await;
+    }
+
     /// One more document, which only the packets object has.
     pub async fn large_document(&mut self, api: &Api) {
         let (tenant, recording, flags) = (self.tenant.clone(), self.id, BTreeSet::new());

@@ -81,11 +81,47 @@ async fn a_wrong_parameter_is_named_everywhere() {
 async fn an_unknown_recording_is_not_found_whatever_is_asked_of_it() {
     let api = Api::new().await;
     for id in ["01890a5d-ac96-774b-bcce-b302099a8057", "7", "..%2f..%2fetc"] {
-        for part in ["", "/audio", "/peaks", "/metadata", "/audio?format=wav&track=0"] {
+        for part in ["", "/audio", "/peaks", "/metadata", "/related", "/audio?format=wav&track=0"] {
             let answer = api.get_as("administrator", &format!("/v1/recordings/{id}{part}")).await;
             answer.refused(404, "not_found");
         }
     }
+}
+
+#[tokio::test]
+async fn recordings_of_one_call_are_found_from_each_other() {
+    let api = Api::new().await;
+    let other = TenantId::new("other").unwrap();
+    let mut calls = Vec::new();
+    for (n, ids) in [
+        // The two dialogs of a built-in bridge; what follows a transfer; two calls of one queue.
+        &["24194634", "24194635"][..],
+        &["24194634"],
+        &["24194635", "20240514-group@core1"],
+        &["support queue"],
+        &["support queue"],
+        // Part of an id, and another tenant's.
+        &["2419463"],
+        &["24194634"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tenant = if n == 6 { other.clone() } else { TenantId::default() };
+        let mut call = Call::started(&api, n as u8, tenant).await;
+        call.known_as(&api, ids).await;
+        calls.push(call.id.to_string());
+    }
+    for (n, expected) in [(0, &[1, 2][..]), (1, &[0]), (2, &[0]), (3, &[]), (5, &[])] {
+        let path = format!("/v1/recordings/{}/related", calls[n]);
+        let answer = api.get_as("auditor", &path).await.json();
+        let rows = answer["recordings"].as_array().unwrap();
+        let found: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+        let expected: Vec<_> = expected.iter().map(|n: &usize| calls[*n].as_str()).collect();
+        assert_eq!(found, expected, "{n}: {answer}");
+    }
+    let path = format!("/v1/recordings/{}/related", calls[6]);
+    api.get_as("auditor", &path).await.refused(404, "not_found");
 }
 
 #[tokio::test]
