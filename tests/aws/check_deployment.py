@@ -153,6 +153,41 @@ class Deployment(unittest.TestCase):
             self.assertNotIn("No Moto CloudFormation support", said)
             self.assertNotIn("Traceback", said)
 
+    def test_a_network_for_private_edges_is_deployed_on_ministack(self):
+        # Not on moto, which does not know Fn::Cidr.
+        ministack = emulator(TOOLS / "ministack", environment={"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": "PORT"})
+        with ministack as (address, _):
+            network = deploy(address, "network", "network.yaml", PrivateEdges="yes")
+            ec2 = client("ec2", address)
+            inside = [{"Name": "vpc-id", "Values": [network["VpcId"]]}]
+            endpoints = ec2.describe_vpc_endpoints(Filters=inside)["VpcEndpoints"]
+            # What an edge calls, and Session Manager; S3 and DynamoDB by route.
+            self.assertEqual(
+                {e["ServiceName"].rsplit(".", 1)[1] for e in endpoints},
+                {"s3", "dynamodb", "sqs", "ec2", "autoscaling", "cloudformation", "monitoring", "logs", "acm",
+                 "secretsmanager", "ssm", "ssmmessages"},
+            )
+            self.assertNotEqual(network["AvailabilityZoneA"], network["AvailabilityZoneB"])
+            # Nothing leads from a private subnet to the internet.
+            tables = ec2.describe_route_tables(RouteTableIds=[network["PrivateRouteTableId"]])["RouteTables"]
+            self.assertNotIn("0.0.0.0/0", [r.get("DestinationCidrBlock") for r in tables[0]["Routes"]])
+            private = {network["PrivateSubnetA"], network["PrivateSubnetB"]}
+            self.assertEqual({a.get("SubnetId") for a in tables[0]["Associations"]} - {None}, private)
+
+    def test_two_regions_are_deployed_on_ministack_in_the_order_of_the_guide(self):
+        ministack = emulator(TOOLS / "ministack", environment={"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": "PORT"})
+        with ministack as (address, _):
+            first = deploy(address, "first", "data.yaml")
+            of_first = {"PeerMediaKeyId": first["MediaKeyId"], "PeerTableKeyId": first["TableKeyId"]}
+            # Another deployment's name stands for another region: the emulator has one.
+            second = deploy(
+                address, "second", "data.yaml", Deployment="second", Role="replica", PeerRegion="eu-west-2", **of_first
+            )
+            tables = client("dynamodb", address).list_tables()["TableNames"]
+            self.assertEqual(tables, [first["TableName"]], "the replica of a table is made by the primary")
+            versions = client("s3", address).get_bucket_versioning(Bucket=second["MediaBucketName"])
+            self.assertEqual(versions["Status"], "Enabled", "replication needs versions")
+
     def test_data_app_and_alarms_are_deployed_on_ministack(self):
         ministack = emulator(
             TOOLS / "ministack",
