@@ -54,6 +54,7 @@ use recording::Recording;
 use signaling::ListenError;
 use upload::UploadConfig;
 
+pub use capture::ring::IngressDrop;
 pub use drain::Shutdown;
 
 /// How long the delivering half may finish its work after the last call has ended.

@@ -71,8 +71,9 @@ impl Recording {
         let mut srs = Srs::new(srs_config(config), seed);
         let listeners = Listeners::open(&config.sip)?;
         let local = Listening { sip: listeners.local(), sips: listeners.tls_local() };
-        let (capture, mut swept) = Capture::start(config.rtp.capture).map_err(RunError::Threads)?;
         let bind = config.rtp_bind();
+        let (capture, mut swept) =
+            Capture::start(config.rtp.capture, bind).map_err(RunError::Threads)?;
         let ports = PortPool::new(
             bind,
             config.rtp.ports,

@@ -22,6 +22,7 @@ use model::Personal;
 use model::recording::MarkKind;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::PacketRef;
 use crate::record::RecordKind;
 use crate::wire::{Cursor, put_varint, unzigzag, zigzag};
 
@@ -186,23 +187,30 @@ fn from_postcard<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BodyError
 }
 
 fn encode_packets(packets: &[Packet]) -> Vec<u8> {
-    let mut sources: Vec<SocketAddr> = Vec::new();
-    let mut indexes = Vec::with_capacity(packets.len());
-    for packet in packets {
-        let source = SocketAddr::new(packet.source.ip(), packet.source.port());
-        // A session has as many sources as it has streams: a search is faster than a map.
-        let index = sources.iter().position(|held| *held == source).unwrap_or_else(|| {
-            sources.push(source);
-            sources.len() - 1
-        });
-        indexes.push(index as u64);
-    }
-
     let bytes: usize = packets.iter().map(|packet| packet.datagram.len() + 12).sum();
     let mut out = Vec::with_capacity(bytes + 32);
-    let mut arrival = packets.first().map_or(0, |packet| packet.arrival_boot_ns);
-    put_varint(&mut out, arrival);
-    put_varint(&mut out, sources.len() as u64);
+    put_packets(&mut out, packets.iter().map(PacketRef::from));
+    out
+}
+
+/// Appends the coded packets, whose iterator is gone through twice.
+pub(crate) fn put_packets<'a>(
+    out: &mut Vec<u8>,
+    packets: impl ExactSizeIterator<Item = PacketRef<'a>> + Clone,
+) {
+    let mut sources: Vec<SocketAddr> = Vec::with_capacity(4);
+    // A session has as many sources as it has streams: a search is faster than a map.
+    let index_of = |sources: &[SocketAddr], source: SocketAddr| {
+        sources.iter().position(|held| held.port() == source.port() && held.ip() == source.ip())
+    };
+    for packet in packets.clone() {
+        if index_of(&sources, packet.source).is_none() {
+            sources.push(packet.source);
+        }
+    }
+    let mut arrival = packets.clone().next().map_or(0, |packet| packet.arrival_boot_ns);
+    put_varint(out, arrival);
+    put_varint(out, sources.len() as u64);
     for source in &sources {
         match source.ip() {
             IpAddr::V4(ip) => {
@@ -216,18 +224,18 @@ fn encode_packets(packets: &[Packet]) -> Vec<u8> {
         }
         out.extend_from_slice(&source.port().to_le_bytes());
     }
-    put_varint(&mut out, packets.len() as u64);
-    for (packet, source) in packets.iter().zip(indexes) {
+    put_varint(out, packets.len() as u64);
+    for packet in packets {
+        let source = index_of(&sources, packet.source).expect("all were collected above");
         out.push(if packet.rtcp { RTCP } else { 0 });
-        put_varint(&mut out, u64::from(packet.stream));
-        put_varint(&mut out, source);
+        put_varint(out, u64::from(packet.stream));
+        put_varint(out, source as u64);
         let since_last = packet.arrival_boot_ns.wrapping_sub(arrival) as i64;
-        put_varint(&mut out, zigzag(since_last));
+        put_varint(out, zigzag(since_last));
         arrival = packet.arrival_boot_ns;
-        put_varint(&mut out, packet.datagram.len() as u64);
-        out.extend_from_slice(&packet.datagram);
+        put_varint(out, packet.datagram.len() as u64);
+        out.extend_from_slice(packet.datagram);
     }
-    out
 }
 
 fn decode_packets(bytes: &[u8]) -> Option<Vec<Packet>> {

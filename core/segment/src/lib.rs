@@ -18,6 +18,7 @@
 //! - Every format starts with magic and version, and the golden files of each version open in
 //!   every later release.
 
+mod batch;
 mod body;
 mod key;
 mod packets_object;
@@ -31,6 +32,7 @@ mod golden;
 #[cfg(test)]
 mod sample;
 
+pub use batch::{PacketBatch, PacketRef};
 pub use body::{Body, BodyError, Direction, Document, Format, Packet, SealedMark, StreamInfo};
 pub use key::{KeyError, SealedKey, TenantKeyPair, TenantPublicKey};
 pub use packets_object::{PacketsHeader, PacketsReader, PacketsWriter};

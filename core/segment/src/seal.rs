@@ -14,12 +14,14 @@
 //! resumed session takes a new one), so the counter never repeats under a key.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use aes_gcm::aead::Payload;
-use aes_gcm::{Aes256Gcm, KeyInit as _, aead::Aead as _};
+use aes_gcm::{AeadInOut as _, Aes256Gcm, KeyInit as _, aead::Aead as _};
 use model::{Position, SessionId};
 use rand::CryptoRng;
 
+use crate::batch::PacketBatch;
 use crate::body::{Body, BodyError};
 use crate::key::{
     KeyError, KeyId, SealedKey, TenantKeyPair, TenantPublicKey, new_data_key, system_rng,
@@ -28,7 +30,6 @@ use crate::record::{RecordKind, SessionRecord};
 use crate::wire::Cursor;
 
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 1 + 1 + 8 + 8;
 
 /// Why a body does not open.
 #[derive(Debug, thiserror::Error)]
@@ -79,21 +80,46 @@ impl Sealer {
 
     /// Seals `body` for the record at `position`.
     pub fn seal(&mut self, position: Position, body: &Body) -> Vec<u8> {
-        let header = Header { kind: body.kind(), key_id: self.key_id, counter: self.counter };
-        self.counter += 1;
-        let aad = header.associated_data(self.session, position);
-        let plain = body.encode();
-        let ciphertext = self
-            .cipher
-            .encrypt(&header.nonce().into(), Payload { msg: &plain, aad: &aad })
-            .expect("a body is far below the 64 GiB that GCM can seal");
-        let mut sealed = Vec::with_capacity(HEADER_BYTES + ciphertext.len());
-        sealed.push(VERSION);
-        sealed.push(header.kind as u8);
-        sealed.extend_from_slice(&header.key_id);
-        sealed.extend_from_slice(&header.counter.to_le_bytes());
-        sealed.extend_from_slice(&ciphertext);
+        let mut sealed = Vec::new();
+        self.seal_into(position, body.kind(), &mut sealed, |out| {
+            out.extend_from_slice(&body.encode());
+        });
         sealed
+    }
+
+    /// Appends these packets of a batch, sealed, to `out`. They are coded and encrypted where they
+    /// lie: of what the recorder does with a packet, moving it is most.
+    pub fn seal_packets(
+        &mut self,
+        position: Position,
+        batch: &PacketBatch,
+        range: Range<usize>,
+        out: &mut Vec<u8>,
+    ) {
+        self.seal_into(position, RecordKind::Packets, out, |out| batch.put(out, range));
+    }
+
+    fn seal_into(
+        &mut self,
+        position: Position,
+        kind: RecordKind,
+        out: &mut Vec<u8>,
+        put_plain: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let header = Header { kind, key_id: self.key_id, counter: self.counter };
+        self.counter += 1;
+        out.push(VERSION);
+        out.push(header.kind as u8);
+        out.extend_from_slice(&header.key_id);
+        out.extend_from_slice(&header.counter.to_le_bytes());
+        let plain_at = out.len();
+        put_plain(out);
+        let aad = header.associated_data(self.session, position);
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(&header.nonce().into(), &aad, (&mut out[plain_at..]).into())
+            .expect("a body is far below the 64 GiB that GCM can seal");
+        out.extend_from_slice(&tag);
     }
 }
 

@@ -7,6 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use super::stream::Arrived;
+
 /// Datagrams per call. A visit every 100 ms finds 5 packets of a G.711 stream; after a stall of
 /// 2 s it finds 100, which is four calls.
 const BATCH: usize = 32;
@@ -16,17 +18,6 @@ const MAX_DATAGRAM_BYTES: usize = 2_048;
 
 /// Room for a timespec and a u32 with their headers, with reserve.
 const CONTROL_BYTES: usize = 128;
-
-/// One datagram, valid until the next call.
-#[derive(Debug)]
-pub struct Datagram<'a> {
-    pub bytes: &'a [u8],
-    pub source: SocketAddr,
-    /// When the kernel received it, in nanoseconds of CLOCK_REALTIME.
-    pub wall_ns: Option<u64>,
-    /// It was longer than what we read.
-    pub truncated: bool,
-}
 
 /// What one call found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,22 +40,45 @@ impl Received {
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL_BYTES]);
 
-/// The buffers, made once and used for every socket.
+/// The buffers, made once and used for every socket, and the headers that point to them.
 pub struct Receiver {
     data: Box<[[u8; MAX_DATAGRAM_BYTES]; BATCH]>,
     sources: Box<[libc::sockaddr_storage; BATCH]>,
-    control: Box<[Control; BATCH]>,
+    /// These two are referred to by `headers` alone.
+    _control: Box<[Control; BATCH]>,
+    _vectors: Box<[libc::iovec; BATCH]>,
+    headers: Box<[libc::mmsghdr; BATCH]>,
 }
+
+// SAFETY: `headers` points into the other boxes, which belong to this value and stay where they
+// are when it moves.
+unsafe impl Send for Receiver {}
+
+const SOURCE_BYTES: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
 impl Default for Receiver {
     fn default() -> Self {
         // SAFETY: sockaddr_storage is plain bytes, for which zero is a valid value.
         let no_source: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-        Self {
-            data: Box::new([[0; MAX_DATAGRAM_BYTES]; BATCH]),
-            sources: Box::new([no_source; BATCH]),
-            control: Box::new([Control([0; CONTROL_BYTES]); BATCH]),
-        }
+        let mut data = Box::new([[0; MAX_DATAGRAM_BYTES]; BATCH]);
+        let mut sources = Box::new([no_source; BATCH]);
+        let mut control = Box::new([Control([0; CONTROL_BYTES]); BATCH]);
+        let mut vectors: Box<[libc::iovec; BATCH]> = Box::new(std::array::from_fn(|i| {
+            libc::iovec { iov_base: data[i].as_mut_ptr().cast(), iov_len: MAX_DATAGRAM_BYTES }
+        }));
+        let headers = Box::new(std::array::from_fn(|i| {
+            // SAFETY: msghdr is integers and pointers, for which zero is a valid value; musl has
+            // private padding in it, so that it cannot be written as a literal.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_name = (&raw mut sources[i]).cast();
+            header.msg_hdr.msg_namelen = SOURCE_BYTES;
+            header.msg_hdr.msg_iov = &raw mut vectors[i];
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control[i].0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+            header
+        }));
+        Self { data, sources, _control: control, _vectors: vectors, headers }
     }
 }
 
@@ -73,31 +87,15 @@ impl Receiver {
     pub fn receive(
         &mut self,
         socket: &UdpSocket,
-        mut each: impl FnMut(Datagram<'_>),
+        mut each: impl FnMut(Arrived<'_>),
     ) -> io::Result<Received> {
-        let mut vectors: [libc::iovec; BATCH] = std::array::from_fn(|i| libc::iovec {
-            iov_base: self.data[i].as_mut_ptr().cast(),
-            iov_len: MAX_DATAGRAM_BYTES,
-        });
-        let mut headers: [libc::mmsghdr; BATCH] = std::array::from_fn(|i| {
-            // SAFETY: msghdr is integers and pointers, for which zero is a valid value; musl has
-            // private padding in it, so that it cannot be written as a literal.
-            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            header.msg_hdr.msg_name = (&raw mut self.sources[i]).cast();
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_hdr.msg_iov = &raw mut vectors[i];
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = self.control[i].0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
-            header
-        });
         let count = loop {
-            // SAFETY: every header points to buffers of the lengths it names, and `self` and the
-            // two arrays outlive the call. The timeout may be null.
+            // SAFETY: every header points to buffers of the lengths it names, which belong to
+            // `self`. The timeout may be null.
             let result = unsafe {
                 libc::recvmmsg(
                     socket.as_raw_fd(),
-                    headers.as_mut_ptr(),
+                    self.headers.as_mut_ptr(),
                     BATCH as libc::c_uint,
                     libc::MSG_DONTWAIT as _,
                     std::ptr::null_mut(),
@@ -116,16 +114,20 @@ impl Receiver {
             }
         };
         let mut received = Received { datagrams: count, dropped_so_far: None };
-        for (i, header) in headers.iter().take(count).enumerate() {
+        for (i, header) in self.headers.iter_mut().take(count).enumerate() {
             let notes = read_control(&header.msg_hdr);
+            let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            // The kernel wrote what it used; the next call must know how much there is.
+            header.msg_hdr.msg_namelen = SOURCE_BYTES;
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
             received.dropped_so_far = notes.dropped_so_far.or(received.dropped_so_far);
             let Some(source) = read_address(&self.sources[i]) else { continue };
             let length = (header.msg_len as usize).min(MAX_DATAGRAM_BYTES);
-            each(Datagram {
+            each(Arrived {
                 bytes: &self.data[i][..length],
                 source,
                 wall_ns: notes.wall_ns,
-                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                truncated,
             });
         }
         Ok(received)

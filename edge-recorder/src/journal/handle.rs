@@ -23,7 +23,9 @@ use super::disk::Disk;
 use super::file::Catalog;
 use super::local_key::{LocalKey, Purpose};
 use super::reader::Reader;
-use super::record::{self, Announced, ClockBody, Cut, Kind, MAX_BODY_BYTES, SessionBody, Stored};
+use super::record::{
+    self, Announced, ClockBody, Cut, HEADER_BYTES, Kind, MAX_BODY_BYTES, SessionBody, Stored,
+};
 use super::state::{Reached, State};
 use super::unstored::Unstored;
 use super::{JournalConfig, Positions};
@@ -202,9 +204,24 @@ impl JournalHandle {
             }
         };
         let event = self.seal_event(at.wall(), event);
-        self.push(kind, |_| {
-            let body = session_body(tag, at, session_over, &event, &payload);
-            (body, None)
+        self.push(kind, None, |_, out| {
+            session_body(tag, at, session_over, &event, out);
+            out.extend_from_slice(&payload);
+        })
+    }
+
+    /// Appends what one session received; `at` is when the newest of it arrived. `seal` puts the
+    /// sealed packets behind what is there already. It runs under the journal's lock and must only
+    /// seal.
+    pub fn append_packets(
+        &self,
+        tag: &SessionTag,
+        at: Moment,
+        seal: impl FnOnce(Position, &mut Vec<u8>),
+    ) -> Result<Position, AppendError> {
+        self.push(Kind::Packets, Some(at.wall()), |position, out| {
+            session_body(tag, at, false, &[], out);
+            seal(position, out);
         })
     }
 
@@ -220,16 +237,16 @@ impl JournalHandle {
     ) -> Result<Position, AppendError> {
         let event = self.seal_event(at.wall(), event);
         let newest_packet = (kind == SealedKind::Packets).then(|| at.wall());
-        self.push(kind.into(), |position| {
-            let payload = seal(position);
-            (session_body(tag, at, false, &event, &payload), newest_packet)
+        self.push(kind.into(), newest_packet, |position, out| {
+            session_body(tag, at, false, &event, out);
+            out.extend_from_slice(&seal(position));
         })
     }
 
     /// Appends an event of no session: the outcome of a command.
     pub fn append_event(&self, at: WallTime, event: EventBody) -> Result<Position, AppendError> {
         let sealed = self.seal_event(at, Some(event));
-        self.push(Kind::Event, |_| (sealed, None))
+        self.push(Kind::Event, None, |_, out| out.extend_from_slice(&sealed))
     }
 
     /// How far everything is.
@@ -315,7 +332,8 @@ impl JournalHandle {
     fn push(
         &self,
         kind: Kind,
-        body: impl FnOnce(Position) -> (Vec<u8>, Option<WallTime>),
+        newest_packet: Option<WallTime>,
+        put_body: impl FnOnce(Position, &mut Vec<u8>),
     ) -> Result<Position, AppendError> {
         let limit = match kind {
             Kind::Packets => self.shared.config.buffer_bytes,
@@ -330,16 +348,12 @@ impl JournalHandle {
             return Err(AppendError::Full);
         }
         let first = buffer.batch.records.is_empty();
-        let position = if first { buffer.next.next() } else { buffer.next };
-        let (body, newest_packet) = body(position);
-        if body.len() > MAX_BODY_BYTES {
-            return Err(AppendError::TooLarge { bytes: body.len() });
-        }
         if first {
-            let clock = self.clock_now();
-            buffer.push(Kind::Clock, &clock.encode());
+            let clock = self.clock_now().encode();
+            buffer.push(Kind::Clock, |_, out| out.extend_from_slice(&clock))?;
         }
-        buffer.push(kind, &body);
+        // A record that is too large leaves at most its clock, which is true all the same.
+        let position = buffer.push(kind, put_body)?;
         buffer.batch.newest_packet = buffer.batch.newest_packet.max(newest_packet);
         buffer.received.newest_packet = buffer.received.newest_packet.max(newest_packet);
         if let Some(arrived) = newest_packet {
@@ -403,25 +417,22 @@ impl JournalHandle {
     }
 
     pub(crate) fn append_cut(&self, cut: Cut) -> Result<Position, AppendError> {
-        self.push(Kind::Cut, |_| (record::to_body(&cut), None))
+        self.push(Kind::Cut, None, |_, out| out.extend_from_slice(&record::to_body(&cut)))
     }
 
     pub(crate) fn append_stored(&self, stored: Stored) -> Result<Position, AppendError> {
-        self.push(Kind::Stored, |_| (record::to_body(&stored), None))
+        self.push(Kind::Stored, None, |_, out| out.extend_from_slice(&record::to_body(&stored)))
     }
 
     pub(crate) fn append_announced(&self, announced: Announced) -> Result<Position, AppendError> {
-        self.push(Kind::Announced, |_| (record::to_body(&announced), None))
+        self.push(Kind::Announced, None, |_, out| {
+            out.extend_from_slice(&record::to_body(&announced))
+        })
     }
 }
 
-fn session_body(
-    tag: &SessionTag,
-    at: Moment,
-    session_over: bool,
-    event: &[u8],
-    payload: &[u8],
-) -> Vec<u8> {
+/// Puts everything of a session's record but its payload.
+fn session_body(tag: &SessionTag, at: Moment, session_over: bool, event: &[u8], out: &mut Vec<u8>) {
     SessionBody {
         session: tag.session,
         recording: tag.recording,
@@ -430,9 +441,9 @@ fn session_body(
         wall: at.wall(),
         session_over,
         event,
-        payload,
+        payload: &[],
     }
-    .encode()
+    .put(out);
 }
 
 impl Buffer {
@@ -448,13 +459,27 @@ impl Buffer {
         }
     }
 
-    fn push(&mut self, kind: Kind, body: &[u8]) {
-        let start = self.batch.bytes.len();
-        record::encode(&mut self.batch.bytes, kind, self.next, body);
+    /// Adds a record whose body is put where it will lie.
+    fn push(
+        &mut self,
+        kind: Kind,
+        put_body: impl FnOnce(Position, &mut Vec<u8>),
+    ) -> Result<Position, AppendError> {
         let position = self.next;
-        self.batch.records.push(Placed { start, kind, position, body_bytes: body.len() });
+        let Batch { bytes, records, .. } = &mut self.batch;
+        let start = bytes.len();
+        record::begin(bytes, kind, position);
+        put_body(position, bytes);
+        let body_bytes = bytes.len() - start - HEADER_BYTES;
+        if body_bytes > MAX_BODY_BYTES {
+            bytes.truncate(start);
+            return Err(AppendError::TooLarge { bytes: body_bytes });
+        }
+        record::finish(bytes, start);
+        records.push(Placed { start, kind, position, body_bytes });
         self.received.position = position;
         self.next = position.next();
+        Ok(position)
     }
 
     /// Hands the waiting records to the writer.

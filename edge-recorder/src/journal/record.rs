@@ -141,15 +141,25 @@ pub fn stored_bytes(body_bytes: usize) -> usize {
 
 /// Appends a record to `out`, all but its checksum, which depends on where it will lie.
 pub fn encode(out: &mut Vec<u8>, kind: Kind, position: Position, body: &[u8]) {
-    let length = u32::try_from(body.len()).expect("callers refuse bodies over MAX_BODY_BYTES");
     let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&position.0.to_le_bytes());
-    out.push(kind as u8);
-    out.extend_from_slice(&[0; 7]);
+    begin(out, kind, position);
     out.extend_from_slice(body);
-    out.resize(start + stored_bytes(body.len()), 0);
+    finish(out, start);
+}
+
+/// Begins a record whose body is appended next, as far as [`finish`].
+pub fn begin(out: &mut Vec<u8>, kind: Kind, position: Position) {
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&position.0.to_le_bytes());
+    out.extend_from_slice(&[kind as u8, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// Ends the record that began at `start`: fills in its length, and pads it.
+pub fn finish(out: &mut Vec<u8>, start: usize) {
+    let body_bytes = out.len() - start - HEADER_BYTES;
+    let length = u32::try_from(body_bytes).expect("callers refuse bodies over MAX_BODY_BYTES");
+    out[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
+    out.resize(start + stored_bytes(body_bytes), 0);
 }
 
 /// Fills in the checksum of the encoded record that `bytes` starts with, for its place `offset`.
@@ -228,9 +238,9 @@ pub struct SessionBody<'a> {
 const SESSION_OVER: u8 = 1;
 
 impl<'a> SessionBody<'a> {
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn put(&self, out: &mut Vec<u8>) {
         let tenant = self.tenant.as_str().as_bytes();
-        let mut out = Vec::with_capacity(64 + tenant.len() + self.event.len() + self.payload.len());
+        out.reserve(64 + tenant.len() + self.event.len() + self.payload.len());
         out.extend_from_slice(self.session.0.as_bytes());
         out.extend_from_slice(self.recording.0.as_bytes());
         out.extend_from_slice(&self.boot_ns.to_le_bytes());
@@ -241,7 +251,6 @@ impl<'a> SessionBody<'a> {
         out.extend_from_slice(&(self.event.len() as u32).to_le_bytes());
         out.extend_from_slice(self.event);
         out.extend_from_slice(self.payload);
-        out
     }
 
     pub fn parse(body: &'a [u8]) -> Option<Self> {
@@ -429,7 +438,9 @@ mod tests {
             event: b"sealed",
             payload: b"payload",
         };
-        assert_eq!(SessionBody::parse(&body.encode()), Some(body));
+        let mut coded = Vec::new();
+        body.put(&mut coded);
+        assert_eq!(SessionBody::parse(&coded), Some(body));
     }
 
     proptest! {

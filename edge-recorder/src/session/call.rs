@@ -9,8 +9,8 @@ use model::recording::MarkKind;
 use model::trunk::Network;
 use model::{EventBody, Position, RecordingId, SessionId, WallTime};
 use segment::{
-    Body, Direction, EndedBody, Format, Packet, SealedMark, Sealer, SessionRecord, StartedBody,
-    StreamInfo,
+    Body, Direction, EndedBody, Format, PacketBatch, SealedMark, Sealer, SessionRecord,
+    StartedBody, StreamInfo,
 };
 use serde::{Deserialize, Serialize};
 use siprec::{NegotiatedStream, SessionKey, Snapshot};
@@ -200,24 +200,27 @@ impl Call {
         &mut self,
         journal: &JournalHandle,
         now: Moment,
-        mut packets: Vec<Packet>,
+        mut packets: PacketBatch,
     ) -> Result<(), (usize, AppendError)> {
-        packets.sort_by_key(|packet| packet.arrival_boot_ns);
+        packets.sort_by_arrival();
         self.last_heard = Instant::now();
-        let mut refused = Ok(());
-        while !packets.is_empty() {
-            let rest = packets.split_off(fitting(&packets));
-            let count = packets.len();
-            let newest = packets.last().map_or(now.boot_ns, |packet| packet.arrival_boot_ns);
-            let at = at_boot_ns(now, newest);
-            let body = Body::Packets(packets);
-            if let Err(error) = self.seal(journal, at, SealedKind::Packets, None, &body) {
-                let before = refused.err().map_or(0, |(count, _)| count);
-                refused = Err((before + count, error));
+        let mut refused = None;
+        let mut from = 0;
+        while from < packets.len() {
+            let range = from..from + packets.fitting(from, MAX_RECORD_BYTES);
+            from = range.end;
+            let newest = packets.newest_boot_ns(range.clone()).unwrap_or(now.boot_ns);
+            let (count, sealer) = (range.len(), &mut self.sealer);
+            let appended =
+                journal.append_packets(&self.tag, at_boot_ns(now, newest), |position, out| {
+                    sealer.seal_packets(position, &packets, range, out);
+                });
+            if let Err(error) = appended {
+                let before = refused.map_or(0, |(count, _)| count);
+                refused = Some((before + count, error));
             }
-            packets = rest;
         }
-        refused
+        refused.map_or(Ok(()), Err)
     }
 
     /// What was negotiated, effective from now.
@@ -354,19 +357,6 @@ impl Call {
     }
 }
 
-/// How many packets make the next record: as many as fit, at least one.
-fn fitting(packets: &[Packet]) -> usize {
-    let mut bytes = 0;
-    let many = packets
-        .iter()
-        .take_while(|packet| {
-            bytes += packet.datagram.len() + 64;
-            bytes <= MAX_RECORD_BYTES
-        })
-        .count();
-    many.max(1)
-}
-
 /// Both clocks at a moment of which the boot time is known, given both clocks now.
 pub fn at_boot_ns(now: Moment, boot_ns: u64) -> Moment {
     let ago_ns = now.boot_ns.saturating_sub(boot_ns);
@@ -415,22 +405,6 @@ fn stream_info(stream: &NegotiatedStream) -> StreamInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_is_split_into_records_that_the_journal_takes() {
-        let packet = Packet {
-            stream: 0,
-            rtcp: false,
-            arrival_boot_ns: 0,
-            source: SocketAddr::from(([192, 0, 2, 1], 4000)),
-            datagram: vec![0; 2_000],
-        };
-        assert_eq!(fitting(&vec![packet.clone(); 10]), 10);
-        let many = fitting(&vec![packet.clone(); 2_000]);
-        assert!(many < 2_000 && many * 2_000 <= MAX_RECORD_BYTES);
-        let huge = Packet { datagram: vec![0; MAX_RECORD_BYTES], ..packet };
-        assert_eq!(fitting(&[huge.clone(), huge]), 1);
-    }
 
     #[test]
     fn a_recording_that_the_story_does_not_know_ends_too_and_only_once() {

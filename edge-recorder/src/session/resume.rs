@@ -137,7 +137,7 @@ impl Recorder {
         let negotiated = &call.negotiated;
         let paused = call.paused_streams();
         let ports = &mut self.parts.ports;
-        let capture = &self.parts.capture;
+        let capture = &mut self.parts.capture;
         call.story.streams.retain(|index, stream| {
             let known = negotiated.iter().find(|known| known.index == usize::from(*index));
             match ports.reopen(stream.port) {
