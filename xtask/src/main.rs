@@ -4,6 +4,7 @@
 //! needs nothing but cargo.
 
 mod aws_tools;
+mod bench;
 mod check;
 mod demo;
 mod deploy;
@@ -61,6 +62,12 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Measure what a recorded packet costs: `bench capture`, `bench soak`
+    Bench {
+        /// For the program `bench`; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, default_value = "capture")]
+        arguments: Vec<String>,
+    },
     /// Run every fuzz target
     Fuzz {
         /// How long each target runs
@@ -86,6 +93,7 @@ fn main() -> Result<()> {
         Verb::Deploy { file, bundles, dry_run } => {
             deploy::deploy(&root, &file, bundles.as_deref(), dry_run)
         }
+        Verb::Bench { arguments } => bench::bench(&root, &arguments),
         Verb::Fuzz { secs } => fuzz::fuzz(&root, secs),
     }
 }
