@@ -21,6 +21,7 @@ mod commands;
 mod digits;
 mod facts;
 mod offers;
+mod refused;
 mod resume;
 mod trunks;
 
@@ -38,7 +39,7 @@ use siprec::{Accepting, EndReason, Event, NegotiatedStream, SessionKey, Snapshot
 use tokio::sync::{oneshot, watch};
 
 use crate::capture::ports::PortPool;
-use crate::capture::{Capture, Order, Swept};
+use crate::capture::{Capture, Order, Swept, VISITS_WAITING};
 use crate::drain::{Shutdown, Wish};
 use crate::health::{Health, Unable};
 use crate::journal::{AppendError, AppendRecord, JournalHandle, Moment, SessionTag};
@@ -297,6 +298,12 @@ impl Recorder {
         self.tell_calls();
     }
 
+    /// Whether capture's findings are taken now. While the journal has no room they are not, for as
+    /// long as they can wait: a disk that stalls costs nothing before every buffer is full.
+    pub fn takes_packets(&self, visits_waiting: usize) -> bool {
+        visits_waiting >= VISITS_WAITING || self.parts.journal.has_room()
+    }
+
     /// Journals what capture found, and ends the calls whose sockets are empty and closed.
     pub fn swept(&mut self, swept: Swept) {
         let now = Moment::now();
@@ -353,6 +360,8 @@ impl Recorder {
 
     /// Makes the ends of a session's recordings, for [`Self::write_ends`].
     fn end_all(&mut self, mut call: Call, at: Moment, reason: &str) {
+        let told = call.tell_refused(&self.parts.journal, at);
+        self.journaled(call.session(), "what was lost", told);
         // The first recording last, because its end ends the session.
         let first = call.session().first_recording();
         for recording in call.unended().into_iter().filter(|recording| *recording != first) {

@@ -23,6 +23,7 @@ use segment::{
 };
 use storage_embedded::Embedded;
 use storage_ports::faulty::{Fail, Faults, Faulty, Loss};
+use storage_ports::survived::survived;
 use storage_ports::{EventQueue, Message, ObjectStore, PutMode, RecordingIndex};
 
 const MS: u64 = 1_000_000;
@@ -404,6 +405,11 @@ async fn a_dead_edge_leaves_a_playable_part_and_its_return_the_whole() {
     assert_eq!(cloud.build(call.recording).await, Outcome::Built { generation: 2, complete: true });
     assert_eq!(cloud.finalized(call.recording).await.duration_ms, 1_000);
     cloud.assert_is_whole(call.recording).await;
+    survived(
+        "edge back later with its disk",
+        "a call is taken for dead and built, then its edge returns and stores the rest",
+        "first playable as far as it goes, then complete",
+    );
 }
 
 #[tokio::test]

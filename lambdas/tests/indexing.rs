@@ -13,6 +13,7 @@ use model::recording::Status;
 use model::{EdgeId, JournalId, Position, RecordingId, SessionId, TenantId, WallTime};
 use storage_embedded::{Embedded, QueueOptions, SqliteQueue};
 use storage_ports::faulty::{Fail, Faults, Faulty, Loss};
+use storage_ports::survived::survived;
 use storage_ports::{Delivery, EventQueue, Message, RecordingIndex, contract};
 use tokio::sync::watch;
 
@@ -187,6 +188,11 @@ async fn a_thousand_events_through_faults_give_exactly_the_right_index() {
     {
         assert!(asked.contains(&recording), "nobody asked for the build of {recording}");
     }
+    survived(
+        "queue duplicates and reorders",
+        "1,000 events, shuffled and repeated, while queue and index fail now and then",
+        "exactly the index that the events in order give",
+    );
 }
 
 #[tokio::test]
@@ -265,6 +271,11 @@ async fn a_dead_mans_message_ends_a_call_and_a_newer_beat_reopens_it() {
     world.tell(&event(2, 1, beat(1, true))).await;
     assert_eq!(world.status().await, Status::Partial, "it died again");
     assert_eq!(world.requests().await, [request()]);
+    survived(
+        "machine and disk gone for good: its calls",
+        "its beats stop",
+        "each call is finalised as `partial`, and reopened by a newer beat",
+    );
 }
 
 fn a_minute_from_now() -> WallTime {

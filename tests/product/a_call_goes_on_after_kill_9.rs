@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use caller::Transport;
+use caller::{CallReport, StreamReport, Transport};
 use e2e::audio::{assert_is, correlation};
 use e2e::calls::{place_beside, plan};
 use e2e::product::{Product, has_flag};
-use e2e::wait_until;
+use e2e::{sipp, wait_until};
+use serde_json::Value;
+use storage_ports::survived::survived;
 
 /// RTP frames are 20 ms.
 const FRAME_MS: u64 = 20;
@@ -17,53 +19,170 @@ const FRAME_MS: u64 = 20;
 /// again.
 const LOSS_LIMIT_MS: u64 = 200 + 200;
 
+/// How far the marked gap may be from the true one, for each restart: what was lost before it, and
+/// the frame before and the frame after.
+const GAP_SLACK_MS: u64 = LOSS_LIMIT_MS + 2 * FRAME_MS;
+
+const UDP_CALLS: u32 = 25;
+const TCP_CALLS: u32 = 15;
+const SIPP_CALLS: u32 = 10;
+
+/// Set it to 50 to try for longer.
+const RESTARTS_VARIABLE: &str = "LINEKEEPER_TEST_RESTARTS";
+const BETWEEN_RESTARTS: Duration = Duration::from_secs(3);
+
+/// One restart, in Unix time.
+#[derive(Clone, Copy, Debug)]
+struct Restart {
+    killed: bool,
+    down_unix_ms: u64,
+    up_unix_ms: u64,
+}
+
 #[test]
-fn ten_calls_outlive_kill_9_and_nobody_is_asked() {
+fn fifty_calls_outlive_five_restarts_and_each_gap_is_told() {
+    let restarts =
+        std::env::var(RESTARTS_VARIABLE).map_or(5, |text| text.parse().expect("a number"));
     let product = Product::start();
     let sip = product.sip;
-    let mut wanted = plan(sip, 14.0);
-    (wanted.calls, wanted.rate_per_sec) = (10, 20.0);
-    // Over UDP the same address is there again; what happens over TCP is up to the SRC.
+    let seconds = 10 + restarts * 5;
+    let mut wanted = plan(sip, f64::from(seconds));
+    (wanted.calls, wanted.rate_per_sec) = (UDP_CALLS, 25.0);
+    // Over UDP the same address is there again.
     wanted.transport = Transport::Udp;
-    let calls = place_beside(wanted);
-    wait_until("ten live calls", Duration::from_secs(20), || {
-        (product.get("/v1/live").1["recordings"].as_array()?.len() == 10).then_some(())
+    let by_udp = place_beside(wanted.clone());
+    // Over TCP the caller connects anew when it has something to say; we never do.
+    (wanted.calls, wanted.transport) = (TCP_CALLS, Transport::Tcp);
+    let by_tcp = place_beside(wanted);
+    let sipp_calls = if sipp::is_installed() { SIPP_CALLS } else { 0 };
+    let by_sipp: Vec<_> = (0..sipp_calls)
+        .map(|_| {
+            let (asked, after) = (restarts as usize, seconds - restarts * 3);
+            std::thread::spawn(move || sipp::call_through(sip, "u1", seconds, asked, after))
+        })
+        .collect();
+    if sipp_calls == 0 {
+        e2e::skip("the calls of SIPp that outlive restarts", "SIPp is not installed");
+    }
+    let all = (UDP_CALLS + TCP_CALLS + sipp_calls) as usize;
+    wait_until("fifty live calls", Duration::from_secs(30), || {
+        (product.get("/v1/live").1["recordings"].as_array()?.len() == all).then_some(())
     });
-    std::thread::sleep(Duration::from_secs(3));
-    let killed_unix_ms = unix_ms();
-    let data = product.kill();
-    let product = Product::start_on(data, &sip.to_string(), &[]);
-    let back_unix_ms = unix_ms();
-    let reports = calls.join().expect("calls were placed");
-    for report in &reports {
+
+    let (product, done) = restart_often(product, restarts);
+
+    let sipp_ids: Vec<_> = by_sipp
+        .into_iter()
+        .map(|call| call.join().expect("SIPp's scenario went through"))
+        .collect();
+    let mut reports = by_udp.join().expect("calls were placed");
+    reports.extend(by_tcp.join().expect("calls were placed"));
+    let mut worst_ms = 0;
+    for (number, report) in reports.iter().enumerate() {
         let recording = product.wait_for(&report.call_id, "stored");
-        assert!(has_flag(&recording, "interrupted"), "{recording}");
         let id = recording["id"].as_str().expect("an id");
-        let marks = recording["marks"].as_array().expect("marks");
-        assert!(marks.iter().any(|mark| mark["kind"] == "gap"), "the gap is marked: {recording}");
-        let wav = product.export_wav(id);
         let pcap = product.export(id, "pcap");
-        assert_eq!(wav.channels.len(), report.streams.len(), "{recording}");
-        for (stream, channel) in report.streams.iter().zip(&wav.channels) {
+        let told_ms = told_gaps_ms(&recording, done.len());
+        for stream in &report.streams {
             let frames = rtp_frames(&pcap, stream.ssrc);
-            let begun_unix_ms = stream.first_sent_unix_ms.expect("it was sent");
-            let sent_by = |unix_ms: u64| unix_ms.saturating_sub(begun_unix_ms) / FRAME_MS;
-            // The frames before the first one that is missing, and the first one after the gap.
-            let before = (0..).take_while(|frame| frames.contains(frame)).count() as u64;
-            let missing_ms = sent_by(killed_unix_ms).saturating_sub(before) * FRAME_MS;
-            assert!(missing_ms <= LOSS_LIMIT_MS, "{missing_ms} ms before the kill: {recording}");
-            let after = (sent_by(back_unix_ms) + 10..stream.frames).filter(|n| !frames.contains(n));
-            assert_eq!(after.count(), 0, "nothing is missing once it is back: {recording}");
-            // What came before the kill and what came after are where they were said.
-            let samples = stream.source.samples(channel.len()).expect("speech");
-            let rate = 8 * 1000;
-            assert_is("the first seconds", &stream.source, 100, &channel[..2 * rate]);
-            let tail = samples.len() - 2 * rate;
-            let (found, shift) = correlation(&samples[tail..], &channel[tail..], 320);
-            assert!(found > 0.98, "the last seconds: {found:.4} at {shift}: {recording}");
+            worst_ms = worst_ms.max(assert_only_restarts_cost(stream, &frames, &done, &recording));
+            let missing_ms = (stream.frames - frames.len() as u64) * FRAME_MS;
+            let slack_ms = GAP_SLACK_MS * done.len() as u64;
+            let apart_ms = told_ms.abs_diff(missing_ms);
+            assert!(apart_ms <= slack_ms, "told {told_ms} ms of {missing_ms} ms: {recording}");
+        }
+        if number % 20 == 0 {
+            assert_heard_where_it_was_said(&product, report, &recording);
         }
     }
+    for call_id in &sipp_ids {
+        let recording = product.wait_for(call_id, "stored");
+        let told_ms = told_gaps_ms(&recording, done.len());
+        for track in recording["tracks"].as_array().expect("tracks") {
+            let received = track["packets_received"].as_u64().expect("a count");
+            let missing_ms = (u64::from(seconds) * 50).saturating_sub(received) * FRAME_MS;
+            let slack_ms = GAP_SLACK_MS * done.len() as u64;
+            let apart_ms = told_ms.abs_diff(missing_ms);
+            assert!(apart_ms <= slack_ms, "told {told_ms} ms of {missing_ms} ms: {recording}");
+        }
+    }
+    assert_eq!(product.recordings().len(), all, "every call is one recording");
     product.verify_all();
+    let kills = done.iter().filter(|restart| restart.killed).count();
+    survived(
+        "process killed (kill -9) at a random moment, and restarted",
+        &format!("{kills} kills and {} orderly stops under {all} live calls", done.len() - kills),
+        &format!(
+            "every call goes on as one recording with every gap marked; of what had arrived at most \
+             {worst_ms} ms are missing"
+        ),
+    );
+}
+
+/// Kills and stops in turn, at moments that fit no rhythm of the recorder.
+fn restart_often(mut product: Product, restarts: u32) -> (Product, Vec<Restart>) {
+    let sip = product.sip.to_string();
+    let mut done = Vec::new();
+    for number in 0..restarts {
+        let jitter_ms = u64::from(std::process::id().wrapping_mul(number * 2 + 7) % 500);
+        std::thread::sleep(BETWEEN_RESTARTS + Duration::from_millis(jitter_ms));
+        let killed = number % 3 != 2;
+        let down_unix_ms = unix_ms();
+        let data = if killed { product.kill() } else { product.interrupt() };
+        product = Product::start_on(data, &sip, &[]);
+        done.push(Restart { killed, down_unix_ms, up_unix_ms: unix_ms() });
+    }
+    (product, done)
+}
+
+/// The length of all gaps of a recording together; there must be one for each restart.
+fn told_gaps_ms(recording: &Value, restarts: usize) -> u64 {
+    assert!(has_flag(recording, "interrupted"), "{recording}");
+    let marks = recording["marks"].as_array().expect("marks");
+    let gaps: Vec<_> = marks.iter().filter(|mark| mark["kind"] == "gap").collect();
+    assert_eq!(gaps.len(), restarts, "one gap for each restart: {recording}");
+    let ms = |mark: &Value, name: &str| mark[name].as_u64().expect("both ends of a gap");
+    gaps.iter().map(|gap| ms(gap, "to_ms").saturating_sub(ms(gap, "from_ms"))).sum()
+}
+
+/// Nothing is missing that came while a recorder was there, but for what a kill may cost. Returns
+/// the most that one has cost.
+fn assert_only_restarts_cost(
+    stream: &StreamReport,
+    frames: &BTreeSet<u64>,
+    restarts: &[Restart],
+    recording: &Value,
+) -> u64 {
+    let begun_unix_ms = stream.first_sent_unix_ms.expect("it was sent");
+    let sent_by = |unix_ms: u64| unix_ms.saturating_sub(begun_unix_ms) / FRAME_MS;
+    let mut worst_ms = 0;
+    let mut from = 0;
+    for restart in restarts {
+        let down = sent_by(restart.down_unix_ms);
+        let missing = (from..down).filter(|frame| !frames.contains(frame)).count() as u64;
+        let limit_ms = if restart.killed { LOSS_LIMIT_MS } else { GAP_SLACK_MS };
+        assert!(missing * FRAME_MS <= limit_ms, "{missing} frames before {restart:?}: {recording}");
+        worst_ms = worst_ms.max(missing * FRAME_MS);
+        // A sender on a busy machine is late by a few frames.
+        from = sent_by(restart.up_unix_ms) + 10;
+    }
+    let after = (from..stream.frames).filter(|frame| !frames.contains(frame)).count();
+    assert_eq!(after, 0, "nothing is missing once it is back: {recording}");
+    worst_ms
+}
+
+/// What came before the first restart and what came after the last are where they were said.
+fn assert_heard_where_it_was_said(product: &Product, report: &CallReport, recording: &Value) {
+    let wav = product.export_wav(recording["id"].as_str().expect("an id"));
+    assert_eq!(wav.channels.len(), report.streams.len(), "{recording}");
+    for (stream, channel) in report.streams.iter().zip(&wav.channels) {
+        let samples = stream.source.samples(channel.len()).expect("speech");
+        let rate = 8 * 1000;
+        assert_is("the first seconds", &stream.source, 100, &channel[..2 * rate]);
+        let tail = samples.len() - 2 * rate;
+        let (found, shift) = correlation(&samples[tail..], &channel[tail..], 320);
+        assert!(found > 0.98, "the last seconds: {found:.4} at {shift}: {recording}");
+    }
 }
 
 fn unix_ms() -> u64 {

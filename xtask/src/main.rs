@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod demo;
 mod deploy;
+mod failover;
 mod fuzz;
 mod run;
 mod setup;
@@ -68,6 +69,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, default_value = "capture")]
         arguments: Vec<String>,
     },
+    /// Put the faults that the last `test` survived into docs/design/failover.md
+    Failover,
     /// Run every fuzz target
     Fuzz {
         /// How long each target runs
@@ -94,6 +97,7 @@ fn main() -> Result<()> {
             deploy::deploy(&root, &file, bundles.as_deref(), dry_run)
         }
         Verb::Bench { arguments } => bench::bench(&root, &arguments),
+        Verb::Failover => failover::write(&root),
         Verb::Fuzz { secs } => fuzz::fuzz(&root, secs),
     }
 }

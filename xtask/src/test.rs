@@ -12,7 +12,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{aws_tools, run, setup, site, templates};
+use crate::{aws_tools, failover, run, setup, site, templates};
 
 #[derive(Default)]
 struct Counts {
@@ -32,6 +32,7 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
     if skipped_file.exists() {
         fs::remove_file(&skipped_file).context("remove the list of skipped tests")?;
     }
+    let survived_file = failover::empty_list()?;
     let mut command = run::cargo(root);
     command
         .args(["test", "--locked", "--workspace", "--no-fail-fast"])
@@ -39,6 +40,7 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
         .env("LINEKEEPER_TEST_SITE", run::site_dir(root))
         .env("LINEKEEPER_AWS_TOOLS", aws_tools::bin())
         .env("LINEKEEPER_SKIPPED_TESTS", &skipped_file)
+        .env("LINEKEEPER_SURVIVED_FAULTS", &survived_file)
         .stdout(Stdio::piped());
     if let Some(filter) = filter {
         command.arg("--").arg(filter);
@@ -64,6 +66,11 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
     for line in &skipped {
         println!("skipped: {line}");
     }
+    // Said before the counts, which stand last; tests that failed are the first thing to mend.
+    let faults = match filter {
+        None => failover::check(root, &skipped.join("\n")),
+        Some(_) => Ok(()),
+    };
     // A skipped test returned early, so the runner counted it as passed.
     let skipped = skipped.len() as u64;
     println!(
@@ -78,7 +85,7 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
     if counts.passed == 0 {
         bail!("no test ran");
     }
-    Ok(())
+    faults
 }
 
 impl Counts {

@@ -63,9 +63,10 @@ impl PacketBatch {
         self.refs(0..self.len())
     }
 
-    /// When the last of these packets arrived.
-    pub fn newest_boot_ns(&self, range: Range<usize>) -> Option<u64> {
-        self.entries[range].last().map(|entry| entry.arrival_boot_ns)
+    /// When the first and the last of these packets arrived.
+    pub fn arrivals_boot_ns(&self, range: Range<usize>) -> Option<(u64, u64)> {
+        let entries = &self.entries[range];
+        Some((entries.first()?.arrival_boot_ns, entries.last()?.arrival_boot_ns))
     }
 
     /// Streams are read one after the other; a session is told in order of arrival.

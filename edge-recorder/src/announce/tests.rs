@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use model::EdgeId;
 use storage_embedded::Embedded;
 use storage_ports::faulty::{Fail, Faults, Faulty, Loss};
+use storage_ports::survived::survived;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -128,6 +129,11 @@ async fn a_queue_that_is_away_gets_every_event_when_it_is_back() {
         tell.send_replace(Deliver::Stop);
         announce.await.unwrap();
     }
+    survived(
+        "queue down, then flapping",
+        "every send fails for 35 s, then every second one; its answer or the request is lost",
+        "every event arrives; twice only where the answer was lost",
+    );
 }
 
 #[tokio::test(start_paused = true)]

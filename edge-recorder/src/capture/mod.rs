@@ -51,7 +51,7 @@ pub const EVERY: Duration = Duration::from_millis(100);
 
 /// Visits that may wait for the recording half: 2 s of them. When they do not suffice, packets
 /// wait where the kernel put them.
-const VISITS_WAITING: usize = 20;
+pub const VISITS_WAITING: usize = 20;
 
 /// Streams that one thread of the sweep looks after: 100,000 packets a second, for which it needs
 /// a fifth of a processor.

@@ -141,6 +141,11 @@ mod tests {
             assert_eq!(stamps.boot_ns(Some(wall + 30 * MS)), 9_030 * MS);
             assert_eq!(stamps.boot_ns(Some(stepped + 150 * MS)), 9_150 * MS);
         }
+        storage_ports::survived::survived(
+            "wall clock stepped by an hour, forward and back",
+            "packets stamped before and after the step are read in the visit after it and later",
+            "every packet is where it was said, to the nanosecond",
+        );
     }
 
     #[test]

@@ -293,6 +293,12 @@ impl JournalHandle {
         }
     }
 
+    /// Whether a record of packets would be taken now.
+    pub fn has_room(&self) -> bool {
+        let buffer = lock(&self.shared.buffer);
+        buffer.batch.bytes.len() + buffer.in_flight < self.shared.config.buffer_bytes
+    }
+
     /// Whether a new call may be taken: the disk has room, works and keeps up.
     pub fn can_accept(&self) -> Result<(), CannotAccept> {
         let config = &self.shared.config;

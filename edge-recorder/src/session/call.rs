@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use siprec::{NegotiatedStream, SessionKey, Snapshot};
 
 use super::facts::Communications;
+use super::refused::Refused;
 use crate::journal::{
     AppendError, AppendRecord, JournalHandle, Moment, SealedKind, SessionTag, boot_id,
 };
@@ -87,6 +88,7 @@ pub struct Call {
     pub last_heard: Instant,
     /// When the SRC was last asked whether the call still exists.
     pub probed_at: Instant,
+    refused: Refused,
     sealer: Sealer,
 }
 
@@ -102,6 +104,7 @@ impl Call {
             began_boot_ns: BTreeMap::new(),
             last_heard: Instant::now(),
             probed_at: Instant::now(),
+            refused: Refused::default(),
             sealer,
         }
     }
@@ -195,7 +198,8 @@ impl Call {
         u64::try_from(now.saturating_sub(began) / 1_000_000).unwrap_or(0)
     }
 
-    /// Packets as they came. Returns how many could not be journaled, and why.
+    /// Packets as they came. Returns how many could not be journaled, and why; when the journal
+    /// takes packets again, what is missing becomes a gap on the time line.
     pub fn packets(
         &mut self,
         journal: &JournalHandle,
@@ -204,23 +208,56 @@ impl Call {
     ) -> Result<(), (usize, AppendError)> {
         packets.sort_by_arrival();
         self.last_heard = Instant::now();
-        let mut refused = None;
+        let mut refused: Option<(usize, AppendError)> = None;
         let mut from = 0;
         while from < packets.len() {
             let range = from..from + packets.fitting(from, MAX_RECORD_BYTES);
             from = range.end;
-            let newest = packets.newest_boot_ns(range.clone()).unwrap_or(now.boot_ns);
+            let arrived =
+                packets.arrivals_boot_ns(range.clone()).unwrap_or((now.boot_ns, now.boot_ns));
             let (count, sealer) = (range.len(), &mut self.sealer);
             let appended =
-                journal.append_packets(&self.tag, at_boot_ns(now, newest), |position, out| {
+                journal.append_packets(&self.tag, at_boot_ns(now, arrived.1), |position, out| {
                     sealer.seal_packets(position, &packets, range, out);
                 });
             if let Err(error) = appended {
+                self.refused.add(count, arrived.0, arrived.1);
                 let before = refused.map_or(0, |(count, _)| count);
                 refused = Some((before + count, error));
             }
         }
+        if refused.is_none() {
+            // Its own refusal is no loss: it is tried again with the next packets.
+            let _ = self.tell_refused(journal, now);
+        }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Marks what the journal had no room for, as a gap in each recording.
+    pub fn tell_refused(
+        &mut self,
+        journal: &JournalHandle,
+        now: Moment,
+    ) -> Result<(), AppendError> {
+        let refused = self.refused;
+        if refused.packets == 0 {
+            return Ok(());
+        }
+        for (boot_ns, begins) in [(refused.from_boot_ns, true), (refused.to_boot_ns, false)] {
+            for recording in self.recordings() {
+                let mark = SealedMark {
+                    kind: MarkKind::Gap,
+                    label: None,
+                    begins,
+                    detail: Some(refused.detail()),
+                };
+                self.mark(journal, at_boot_ns(now, boot_ns), recording, mark)?;
+            }
+        }
+        self.refused = Refused::default();
+        let session = self.session();
+        tracing::error!(%session, packets = refused.packets, "audio was lost, the gap is marked");
+        Ok(())
     }
 
     /// What was negotiated, effective from now.

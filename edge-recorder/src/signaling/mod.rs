@@ -165,13 +165,14 @@ impl Signaling {
         loop {
             self.drain(recorder);
             let deadline = self.srs.poll_timeout();
+            let takes_packets = recorder.takes_packets(swept.len());
             tokio::select! {
                 readable = self.udp.readable() => match readable {
                     Ok(()) => self.read_datagrams(recorder),
                     Err(error) => tracing::error!(%error, "the SIP socket cannot be read"),
                 },
                 Some(from_peer) = self.peers.recv() => self.take(from_peer),
-                swept = swept.recv() => match swept {
+                swept = swept.recv(), if takes_packets => match swept {
                     Some(swept) => recorder.swept(swept),
                     None => return Stopped::CaptureDied,
                 },

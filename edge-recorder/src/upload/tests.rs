@@ -6,6 +6,7 @@ use model::object_key::segments_prefix;
 use segment::SegmentReader;
 use storage_embedded::Embedded;
 use storage_ports::faulty::{Fail, Faults, Faulty, Loss};
+use storage_ports::survived::survived;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -90,9 +91,19 @@ fn sorted(mut sent: Sent) -> Sent {
     sent
 }
 
+/// As [`record`], but 10 times as slow in simulated time, and as fast in real time.
+async fn record_slowly(bench: &Bench, seconds: u64, sent: &mut Sent) {
+    for second in 0..seconds {
+        talk(bench, &tag(1), second * 1_000, 160, sent);
+        talk(bench, &tag(2), second * 1_000, 160, sent);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_loses_nothing_and_doubles_nothing() {
-    for loss in [Loss::Request, Loss::Answer] {
+    for loss in [Loss::Request, Loss::Answer, Loss::Refused] {
         let bench = bench(&TornDisk::default());
         let (tell, upload) = bench.upload(UploadConfig::default());
         let mut sent = Sent::new();
@@ -100,19 +111,84 @@ async fn a_store_that_is_away_loses_nothing_and_doubles_nothing() {
         start(&bench.journal.handle(), &tag(2));
         record(&bench, 12, &mut sent).await;
         bench.faults.fail(Fail::Always, loss);
-        record(&bench, 60, &mut sent).await;
+        record_slowly(&bench, 3_600, &mut sent).await;
         bench.faults.fail(Fail::EveryKth(2), loss);
         record(&bench, 12, &mut sent).await;
         bench.faults.only(Some("put"));
         tell.send_replace(Deliver::Finish);
         upload.await.unwrap();
         bench.faults.heal();
-        assert!(bench.faults.failures() > 3, "the store did fail");
+        assert!(bench.faults.failures() > 100, "the store did fail");
         let stored = bench.stored_packets(&TenantId::default()).await;
+        let records = sent.len();
         assert_eq!(sorted(stored), sorted(sent), "{loss:?}");
         let positions = bench.journal.handle().positions();
         assert_eq!(positions.stored.newest_packet, positions.received.newest_packet);
+        let injected = match loss {
+            Loss::Request => "every request fails for an hour, then every second one",
+            Loss::Answer => "for an hour every PUT is carried out and its answer lost",
+            Loss::Refused => "every request is refused for an hour, then every second one",
+        };
+        let fault = match loss {
+            Loss::Request => "object store down for an hour, then flapping",
+            Loss::Answer => "object store answers after the PUT was taken",
+            Loss::Refused => "object store refuses the credentials",
+        };
+        survived(fault, injected, &format!("{records} records: none missing, none double"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_delays_everything_and_loses_nothing() {
+    let bench = bench(&TornDisk::default());
+    let (tell, upload) = bench.upload(UploadConfig::default());
+    let mut sent = Sent::new();
+    start(&bench.journal.handle(), &tag(1));
+    start(&bench.journal.handle(), &tag(2));
+    bench.faults.delay(Duration::from_secs(20));
+    record(&bench, 120, &mut sent).await;
+    tell.send_replace(Deliver::Finish);
+    upload.await.unwrap();
+    bench.faults.heal();
+    let records = sent.len();
+    assert_eq!(sorted(bench.stored_packets(&TenantId::default()).await), sorted(sent));
+    survived(
+        "object store slow",
+        "every request takes 20 s, four times as long as a segment",
+        &format!("{records} records: none missing, none double"),
+    );
+}
+
+/// What a machine takes with it that never comes back.
+#[tokio::test(start_paused = true)]
+async fn what_only_this_machine_has_is_never_older_than_seven_seconds() {
+    const LIMIT_MS: u64 = 7_000;
+    let bench = bench(&TornDisk::default());
+    let (_tell, _upload) = bench.upload(UploadConfig::default());
+    let handle = bench.journal.handle();
+    start(&handle, &tag(1));
+    bench.faults.delay(Duration::from_millis(500));
+    let begun = crate::journal::tests::at(0).wall();
+    let mut worst_ms = 0;
+    for tenth in 0..600_u64 {
+        packets(&handle, &tag(1), tenth * 100, &[0; 160]);
+        // The writer lives on real time, which must not be slower than the simulated one.
+        while handle.positions().synced.position < handle.positions().received.position {
+            std::thread::sleep(Duration::from_micros(100));
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = begun + Duration::from_millis(tenth * 100);
+        let stored = handle.positions().stored.newest_packet.unwrap_or(begun);
+        worst_ms = worst_ms.max(now.ms_since(stored));
+    }
+    assert!(worst_ms <= LIMIT_MS, "{worst_ms} ms");
+    assert!(worst_ms >= 5_000, "{worst_ms} ms: less than a segment is not measured rightly");
+    survived(
+        "machine and disk gone for good: what goes with them",
+        "the age of the oldest audio that is not in the store, with 500 ms for every PUT",
+        &format!("never more than {worst_ms} ms of a live call"),
+    );
 }
 
 #[tokio::test(start_paused = true)]

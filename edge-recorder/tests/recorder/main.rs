@@ -3,6 +3,7 @@
 
 mod calls;
 mod connections;
+mod faults;
 mod hostile;
 mod media;
 mod operation;

@@ -40,6 +40,9 @@ pub enum Loss {
     Request,
     /// All was done, and the caller is told that it was not.
     Answer,
+    /// Nothing was done, and the caller is told that repeating it is of no use: credentials that
+    /// are not valid any more.
+    Refused,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +128,7 @@ impl Faults {
         match loss {
             None => work.await,
             Some(Loss::Request) => Err(StorageError::unavailable(method, "made to fail")),
+            Some(Loss::Refused) => Err(StorageError::refused(method, "made to refuse")),
             Some(Loss::Answer) => {
                 work.await?;
                 Err(StorageError::unavailable(method, "its answer was made to be lost"))

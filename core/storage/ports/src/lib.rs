@@ -14,6 +14,8 @@ mod queue;
 pub mod contract;
 #[cfg(feature = "contract")]
 pub mod faulty;
+#[cfg(feature = "contract")]
+pub mod survived;
 
 pub use accounts::{Account, Accounts, StoredSession};
 pub use error::StorageError;

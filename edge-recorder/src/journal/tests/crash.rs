@@ -1,5 +1,7 @@
 //! Disks that fail, stall and fill up.
 
+use storage_ports::survived::survived;
+
 use super::torn_disk::Faults;
 use super::*;
 
@@ -28,6 +30,11 @@ fn a_failed_sync_loses_nothing_that_is_still_in_the_buffer() {
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
     assert_eq!(all(&journal).iter().filter(|found| found.position == lost_once).count(), 1);
     assert_eq!(recovered.live.len(), 1);
+    survived(
+        "I/O errors when syncing",
+        "syncs fail and forget what they should have written, then the machine stops",
+        "written again until a sync succeeds; nothing is lost, nothing is called synced too early",
+    );
 }
 
 #[test]
@@ -151,6 +158,11 @@ fn a_bad_block_under_the_only_spare_file_does_not_stop_the_journal() {
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
     assert_eq!(recovered.live.len(), 1);
     drop(journal);
+    survived(
+        "I/O errors when writing",
+        "the next journal file lies over a bad block",
+        "the file is put aside and recording goes on in another",
+    );
 }
 
 #[test]
