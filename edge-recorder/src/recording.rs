@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::RunError;
 use crate::capture::Capture;
+use crate::capture::kept::Kept;
 use crate::capture::ports::PortPool;
 use crate::config::{Config, Strangers};
 use crate::drain::Shutdown;
@@ -80,7 +81,8 @@ impl Recording {
             Duration::from_secs(config.rtp.quarantine_secs.into()),
             config.rtp.receive_buffer_bytes,
             u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]),
-        );
+        )
+        .kept_by(Kept::from_service_manager());
         let settings = Settings {
             tenant: config.edge.tenant.clone(),
             trunks: config.sip.trunks.clone(),

@@ -360,6 +360,8 @@ impl Recorder {
 
     /// Makes the ends of a session's recordings, for [`Self::write_ends`].
     fn end_all(&mut self, mut call: Call, at: Moment, reason: &str) {
+        let told = call.gap_ends(&self.parts.journal, None);
+        self.journaled(call.session(), "the end of a gap", told);
         let told = call.tell_refused(&self.parts.journal, at);
         self.journaled(call.session(), "what was lost", told);
         // The first recording last, because its end ends the session.
@@ -410,6 +412,7 @@ impl Recorder {
         for key in unsaved {
             self.save_dialog(srs, key);
         }
+        self.end_gaps();
         self.probe_silent_calls(now, srs);
         self.close_quiet_calls(now);
         self.tell_calls();
@@ -420,6 +423,16 @@ impl Recorder {
                 let idle =
                     self.calls.is_empty() && self.ending.is_empty() && self.unwritten.is_empty();
                 if idle || now >= until { Flow::Stop } else { Flow::GoOn }
+            }
+        }
+    }
+
+    /// Ends the gaps of resumed calls in whose sockets nothing was.
+    fn end_gaps(&mut self) {
+        let now = Moment::now();
+        for call in self.calls.values_mut().filter(|call| call.has_waited_for_audio(now)) {
+            if let Err(error) = call.gap_ends(&self.parts.journal, None) {
+                tracing::warn!(session = %call.session(), %error, "the end of a gap, will retry");
             }
         }
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use caller::{CallReport, StreamReport, Transport};
 use e2e::audio::{assert_is, correlation};
 use e2e::calls::{place_beside, plan};
-use e2e::product::{Product, has_flag};
+use e2e::manager::ServiceManager;
+use e2e::product::{DataDir, Product, has_flag};
 use e2e::{sipp, wait_until};
 use serde_json::Value;
 use storage_ports::survived::survived;
@@ -209,6 +210,60 @@ fn rtp_frames(pcap: &[u8], ssrc: u32) -> BTreeSet<u64> {
     }
     let first = *numbers.first().expect("the capture has this stream");
     numbers.into_iter().map(|number| u64::from(number.wrapping_sub(first))).collect()
+}
+
+#[test]
+fn where_somebody_keeps_the_sockets_a_restart_costs_no_packet() {
+    const CALLS: u32 = 5;
+    let manager = ServiceManager::start();
+    let product = Product::start_under(&manager, DataDir::new(), "127.0.0.1:0");
+    let sip = product.sip;
+    let mut wanted = plan(sip, 16.0);
+    (wanted.calls, wanted.rate_per_sec) = (CALLS, 25.0);
+    wanted.transport = Transport::Udp;
+    let calls = place_beside(wanted);
+    wait_until("live calls", Duration::from_secs(20), || {
+        let live = product.get("/v1/live").1["recordings"].as_array()?.len();
+        (live == CALLS as usize).then_some(())
+    });
+    assert_eq!(manager.kept(), CALLS as usize * 4, "RTP and RTCP of two streams each");
+    std::thread::sleep(Duration::from_secs(2));
+    let mut done = Vec::new();
+    let mut product = product;
+    for killed in [false, true] {
+        let down_unix_ms = unix_ms();
+        let data = if killed { product.kill() } else { product.interrupt() };
+        // Nobody is there, and the SRCs do not notice.
+        std::thread::sleep(Duration::from_secs(1));
+        product = Product::start_under(&manager, data, &sip.to_string());
+        done.push(Restart { killed, down_unix_ms, up_unix_ms: unix_ms() });
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    let reports = calls.join().expect("calls were placed");
+    let mut lost = 0;
+    for report in &reports {
+        let recording = product.wait_for(&report.call_id, "stored");
+        let pcap = product.export(recording["id"].as_str().expect("an id"), "pcap");
+        let told_ms = told_gaps_ms(&recording, done.len());
+        for stream in &report.streams {
+            let frames = rtp_frames(&pcap, stream.ssrc);
+            let missing = stream.frames - frames.len() as u64;
+            // One of the two was killed, with what it had read and not yet written.
+            assert!(missing * FRAME_MS <= LOSS_LIMIT_MS, "{missing} frames: {recording}");
+            let apart_ms = told_ms.abs_diff(missing * FRAME_MS);
+            assert!(apart_ms <= 2 * GAP_SLACK_MS, "told {told_ms} ms of {missing}: {recording}");
+            lost += missing;
+        }
+    }
+    wait_until("the sockets to be given back", Duration::from_secs(20), || {
+        (manager.kept() == 0).then_some(())
+    });
+    product.verify_all();
+    survived(
+        "restart under a service manager that keeps the sockets",
+        "an orderly stop and a kill -9 under live calls, 1 s each without any process",
+        &format!("of {} streams {lost} packets are missing, all of the kill", reports.len() * 2),
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 pub mod audio;
 pub mod calls;
+pub mod manager;
 pub mod product;
 pub mod raw_call;
 pub mod sipp;

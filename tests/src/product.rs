@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::manager::ServiceManager;
 use crate::{bin_dir, wait_until};
 
 pub struct Product {
@@ -69,6 +70,11 @@ impl Product {
 
     pub fn start_on(data: DataDir, sip: &str, extra: &[&str]) -> Self {
         Self::launch(Command::new(linekeeper()), data, sip, extra)
+    }
+
+    /// As a service of somebody who keeps its sockets over a restart.
+    pub fn start_under(manager: &ServiceManager, data: DataDir, sip: &str) -> Self {
+        Self::launch(manager.service(), data, sip, &[])
     }
 
     /// With everything logged that can be.

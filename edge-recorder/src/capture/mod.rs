@@ -16,6 +16,7 @@
 //! [`ring`] reads what the kernel has copied into shared memory and needs capabilities.
 
 pub mod gate;
+pub mod kept;
 mod latch;
 pub mod ports;
 mod receive;

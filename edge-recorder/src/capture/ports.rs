@@ -7,6 +7,8 @@
 //! - Pairs are given out in turn, and one that was in use rests for the quarantine time: late
 //!   packets of one call cannot land in the next.
 //! - A port that another program holds is passed over.
+//! - A pair that the service manager has kept open over a restart is taken as it is; see
+//!   [`kept`](super::kept).
 //! - When none is left the answer is an error at once, which becomes a 503.
 
 use std::collections::{HashMap, HashSet};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::kept::Kept;
 use crate::config::PortRange;
 
 /// The sockets of one stream.
@@ -50,6 +53,15 @@ pub struct PortPool {
     in_use: HashSet<u16>,
     /// Even port → when it may be used again.
     resting: HashMap<u16, Instant>,
+    kept: Kept,
+}
+
+/// A pair that a call had before a restart.
+#[derive(Debug)]
+pub struct Reopened {
+    pub pair: PortPair,
+    /// It was open all the time, so what came meanwhile is in it.
+    pub was_open: bool,
 }
 
 impl PortPool {
@@ -70,7 +82,13 @@ impl PortPool {
             next: start % range.pairs().max(1),
             in_use: HashSet::new(),
             resting: HashMap::new(),
+            kept: Kept::default(),
         }
+    }
+
+    /// With sockets that outlive this process.
+    pub fn kept_by(self, kept: Kept) -> Self {
+        Self { kept, ..self }
     }
 
     pub fn allocate(&mut self, now: Instant) -> Result<PortPair, PortError> {
@@ -87,6 +105,7 @@ impl PortPool {
             match self.open(port) {
                 Ok(pair) => {
                     self.in_use.insert(port);
+                    self.kept.keep(&pair);
                     return Ok(pair);
                 }
                 // Somebody else's, for as long as we rest our own.
@@ -99,16 +118,34 @@ impl PortPool {
         Err(PortError::Exhausted { in_use: self.in_use.len(), resting: self.resting.len(), pairs })
     }
 
-    /// Opens the very pair that a call had before a restart.
-    pub fn reopen(&mut self, port: u16) -> Result<PortPair, PortError> {
-        let pair = self.open(port).map_err(|source| PortError::Socket { port, source })?;
+    /// Opens the very pair that a call had before a restart, if it is not open still.
+    pub fn reopen(&mut self, port: u16) -> Result<Reopened, PortError> {
+        let at = |port| SocketAddr::new(self.bind, port);
+        let (rtp, rtcp) = (at(port), at(port + 1));
+        let reopened = match self.kept.take(rtp, rtcp) {
+            Some(pair) => Reopened { pair, was_open: true },
+            None => {
+                let pair = self.open(port).map_err(|source| PortError::Socket { port, source })?;
+                self.kept.keep(&pair);
+                Reopened { pair, was_open: false }
+            }
+        };
         self.in_use.insert(port);
-        Ok(pair)
+        Ok(reopened)
+    }
+
+    /// All calls of the process before have their ports: what is left is nobody's.
+    pub fn all_are_reopened(&mut self) {
+        let sockets = self.kept.discard_rest();
+        if sockets > 0 {
+            tracing::warn!(sockets, "sockets of the process before that no call wants are closed");
+        }
     }
 
     /// The sockets of this pair are closed. It rests, then it can be had again.
     pub fn release(&mut self, port: u16, now: Instant) {
         if self.in_use.remove(&port) {
+            self.kept.forget(port);
             self.resting.insert(port, now + self.quarantine);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::numbering::NumberingPlan;
 use model::recording::MarkKind;
@@ -24,6 +24,12 @@ use crate::journal::{
 /// Packets of one record. A commit of an ordinary call has 2 kB; a flood must not make one record
 /// that is larger than a journal takes.
 const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// What is said of a gap that a restart has left.
+const RESTARTED: &str = "recorder restarted";
+
+/// A recorder that is back has read the sockets of its calls within this time.
+const WAITS_FOR_AUDIO: Duration = Duration::from_secs(1);
 
 /// What has to survive a restart, beside the SIP dialog. Journaled sealed under the local key.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -89,6 +95,8 @@ pub struct Call {
     /// When the SRC was last asked whether the call still exists.
     pub probed_at: Instant,
     refused: Refused,
+    /// The call was interrupted, and what came meanwhile may be in its sockets: when we were back.
+    gap_until: Option<Moment>,
     sealer: Sealer,
 }
 
@@ -105,6 +113,7 @@ impl Call {
             last_heard: Instant::now(),
             probed_at: Instant::now(),
             refused: Refused::default(),
+            gap_until: None,
             sealer,
         }
     }
@@ -208,6 +217,11 @@ impl Call {
     ) -> Result<(), (usize, AppendError)> {
         packets.sort_by_arrival();
         self.last_heard = Instant::now();
+        if self.gap_until.is_some() {
+            let first = packets.arrivals_boot_ns(0..packets.len()).map(|(first, _)| first);
+            // The journal is full, then, and this is tried again with the next packets.
+            let _ = self.gap_ends(journal, first.map(|first| at_boot_ns(now, first)));
+        }
         let mut refused: Option<(usize, AppendError)> = None;
         let mut from = 0;
         while from < packets.len() {
@@ -233,6 +247,60 @@ impl Call {
         refused.map_or(Ok(()), Err)
     }
 
+    /// The recorder was away from `from` on and is back at `until`; what it has missed is not known
+    /// before [`Self::gap_ends`].
+    pub fn gap_begins(
+        &mut self,
+        journal: &JournalHandle,
+        from: Moment,
+        until: Moment,
+    ) -> Result<(), AppendError> {
+        self.mark_gap(journal, from, true, RESTARTED)?;
+        self.gap_until = Some(until);
+        Ok(())
+    }
+
+    /// The gap of a restart, if there is one, has lasted until the first packet that is `heard`, or
+    /// until the recorder was back.
+    pub fn gap_ends(
+        &mut self,
+        journal: &JournalHandle,
+        heard: Option<Moment>,
+    ) -> Result<(), AppendError> {
+        let Some(back) = self.gap_until else { return Ok(()) };
+        let at = heard.filter(|heard| heard.boot_ns < back.boot_ns).unwrap_or(back);
+        self.mark_gap(journal, at, false, RESTARTED)?;
+        self.gap_until = None;
+        Ok(())
+    }
+
+    /// Nothing has been heard for so long that there was nothing in the sockets.
+    pub fn has_waited_for_audio(&self, now: Moment) -> bool {
+        self.gap_until.is_some_and(|back| {
+            now.boot_ns.saturating_sub(back.boot_ns) > WAITS_FOR_AUDIO.as_nanos() as u64
+        })
+    }
+
+    /// One end of a gap, in every recording of this session.
+    fn mark_gap(
+        &mut self,
+        journal: &JournalHandle,
+        at: Moment,
+        begins: bool,
+        detail: &str,
+    ) -> Result<(), AppendError> {
+        for recording in self.unended() {
+            let mark = SealedMark {
+                kind: MarkKind::Gap,
+                label: None,
+                begins,
+                detail: Some(detail.to_owned()),
+            };
+            self.mark(journal, at, recording, mark)?;
+        }
+        Ok(())
+    }
+
     /// Marks what the journal had no room for, as a gap in each recording.
     pub fn tell_refused(
         &mut self,
@@ -244,15 +312,7 @@ impl Call {
             return Ok(());
         }
         for (boot_ns, begins) in [(refused.from_boot_ns, true), (refused.to_boot_ns, false)] {
-            for recording in self.recordings() {
-                let mark = SealedMark {
-                    kind: MarkKind::Gap,
-                    label: None,
-                    begins,
-                    detail: Some(refused.detail()),
-                };
-                self.mark(journal, at_boot_ns(now, boot_ns), recording, mark)?;
-            }
+            self.mark_gap(journal, at_boot_ns(now, boot_ns), begins, &refused.detail())?;
         }
         self.refused = Refused::default();
         let session = self.session();

@@ -6,14 +6,15 @@
 
 use std::time::Instant;
 
-use model::recording::{MarkKind, flag};
-use segment::{SealedMark, Sealer};
+use model::recording::flag;
+use segment::Sealer;
 use siprec::Srs;
 
 use super::call::{Call, SAVED_VERSION, Saved, Story, at_wall};
 use super::{Recorder, agreed, terms};
 use crate::capture::Order;
 use crate::capture::gate::Expected;
+use crate::capture::ports::Reopened;
 use crate::journal::{AppendError, AppendRecord, LiveSession, Moment, SessionTag};
 
 impl Recorder {
@@ -27,6 +28,7 @@ impl Recorder {
                 Err(error) => tracing::error!(session = %id, %error, "call not resumed"),
             }
         }
+        self.parts.ports.all_are_reopened();
         self.write_ends();
         self.tell_calls();
     }
@@ -84,7 +86,8 @@ impl Recorder {
             return Err(error);
         }
         call.signaling = srs.peer(call.key).map(|peer| peer.ip());
-        self.reopen_ports(&mut call);
+        let told = self.reopen_ports(&mut call);
+        self.journaled(live.session, "the end of a gap", told);
         let key = call.key;
         tracing::info!(
             session = %live.session,
@@ -116,32 +119,26 @@ impl Recorder {
             call.started(journal, at, *recording, true, None)?;
         }
         journal.append(&call.tag, at, AppendRecord::Key { body: sealed_key })?;
-        for (moment, begins) in [(at_wall(at, live.last_wall), true), (at, false)] {
-            for recording in live.recordings.keys() {
-                let mark = SealedMark {
-                    kind: MarkKind::Gap,
-                    label: None,
-                    begins,
-                    detail: Some("recorder restarted".to_owned()),
-                };
-                call.mark(journal, moment, *recording, mark)?;
-            }
-        }
+        call.gap_begins(journal, at_wall(at, live.last_wall), at)?;
         call.streams(journal, at)?;
         Ok(())
     }
 
-    fn reopen_ports(&mut self, call: &mut Call) {
+    /// The ports that the SRC sends to. Where they were open all the time, the gap lasts until the
+    /// first packet that waits in them; else until now.
+    fn reopen_ports(&mut self, call: &mut Call) -> Result<(), AppendError> {
         let session = call.session();
         let terms = terms(&self.settings, &self.parts.journal, call);
         let negotiated = &call.negotiated;
         let paused = call.paused_streams();
         let ports = &mut self.parts.ports;
         let capture = &mut self.parts.capture;
+        let mut were_open = !call.story.streams.is_empty();
         call.story.streams.retain(|index, stream| {
             let known = negotiated.iter().find(|known| known.index == usize::from(*index));
             match ports.reopen(stream.port) {
-                Ok(pair) => {
+                Ok(Reopened { pair, was_open }) => {
+                    were_open &= was_open;
                     let expected =
                         known.map(|known| agreed::by_answer(known, Some(stream), &terms));
                     let expected = Box::new(expected.unwrap_or_else(Expected::anything));
@@ -157,10 +154,15 @@ impl Recorder {
                 }
                 Err(error) => {
                     tracing::error!(%session, error = %error, "a stream of a resumed call is lost");
+                    were_open = false;
                     false
                 }
             }
         });
+        if were_open {
+            return Ok(());
+        }
+        call.gap_ends(&self.parts.journal, None)
     }
 }
 

@@ -148,17 +148,21 @@ impl Ring {
         }
     }
 
+    fn unwant(&self, port: u16) {
+        for port in [port, port + 1] {
+            if let Err(error) = self.wanted.ports.remove(port) {
+                tracing::warn!(port, %error, "an RTP port stays closed to others");
+            }
+        }
+    }
+
     fn close_due(&mut self, now: Instant, found: &mut Swept) {
         let (due, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.closing).into_iter().partition(|closing| closing.at <= now);
         self.closing = waiting;
         for Closing { session, stream, .. } in due {
             let (closed, whole_session) = self.streams.close(session, stream, &mut self.tally);
-            for port in closed.iter().flat_map(|ports| [ports.port, ports.port + 1]) {
-                if let Err(error) = self.wanted.ports.remove(port) {
-                    tracing::warn!(port, %error, "an RTP port stays closed to others");
-                }
-            }
+            closed.iter().for_each(|ports| self.unwant(ports.port));
             let ports = closed.iter().map(|ports| ports.port).collect();
             found.closed.push(Closed { session, ports, whole_session });
         }
@@ -182,6 +186,9 @@ impl Engine for Ring {
     }
 
     fn visit_last(&mut self, found: &mut Swept) {
+        // What comes from now on goes to the sockets, which may outlive this process.
+        let ports = self.streams.slots.iter().flatten().map(|slot| slot.ports.port);
+        ports.for_each(|port| self.unwant(port));
         std::thread::sleep(HANDED_OVER_AFTER);
         self.read(found);
         self.close_due(Instant::now() + HANDED_OVER_AFTER, found);
