@@ -47,7 +47,12 @@ fn raise_loopback() -> io::Result<()> {
 /// Raises the limit of open files, the hard one too where that is allowed: a call takes four
 /// sockets in the recorder, which inherits the limit.
 pub fn raise_file_limit(files: u64) {
-    let wanted = libc::rlimit { rlim_cur: files, rlim_max: files };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for the length of the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0 && limit.rlim_cur >= files {
+        return;
+    }
+    let wanted = libc::rlimit { rlim_cur: files, rlim_max: files.max(limit.rlim_max) };
     // SAFETY: `wanted` is a valid rlimit for the length of the call.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) } != 0 {
         // What can be had is what there is; the recorder says how many calls it allows.

@@ -65,11 +65,17 @@ pub fn write(root: &Path) -> Result<()> {
     if found.is_empty() {
         bail!("the last run of the tests tells of no fault: run `cargo xtask test` first");
     }
-    let page = page(root)?;
-    let (head, rest) = page.split_once(BEGIN).context("the page has a mark where it begins")?;
+    put_between(&root.join(PAGE), BEGIN, &table(&found))
+}
+
+/// Replaces what stands in a page between the line `begin` and the end mark.
+pub fn put_between(page: &Path, begin: &str, table: &str) -> Result<()> {
+    let name = page.display();
+    let text = fs::read_to_string(page).with_context(|| format!("read {name}"))?;
+    let (head, rest) = text.split_once(begin).context("the page has a mark where it begins")?;
     let (_, tail) = rest.split_once(END).context("the page has a mark where it ends")?;
-    let page = format!("{head}{BEGIN}{}{END}{tail}", table(&found));
-    fs::write(root.join(PAGE), page).with_context(|| format!("write {PAGE}"))
+    let text = format!("{head}{begin}{table}{END}{tail}");
+    fs::write(page, text).with_context(|| format!("write {name}"))
 }
 
 fn page(root: &Path) -> Result<String> {
