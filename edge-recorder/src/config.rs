@@ -59,6 +59,7 @@ impl Config {
                 min_free_bytes: default_min_free_bytes(),
                 file_bytes: default_file_bytes(),
                 buffer_bytes: default_buffer_bytes(),
+                upload_bytes_per_sec: None,
             },
             admin: AdminConfig::default(),
         }
@@ -313,6 +314,11 @@ pub struct JournalConfig {
     /// 0.8 s were measured.
     #[serde(default = "default_buffer_bytes")]
     pub buffer_bytes: NonZeroU64,
+    /// The most that goes to the object store in a second, on average over an object. Absent: as
+    /// fast as it takes it. For a line that calls need too: after an outage everything that has
+    /// piled up would leave at once. A G.711 call of two streams needs 19 kB.
+    #[serde(default)]
+    pub upload_bytes_per_sec: Option<NonZeroU64>,
 }
 
 fn default_commit_ms() -> NonZeroU32 {

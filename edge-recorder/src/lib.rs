@@ -252,6 +252,7 @@ fn start_delivery(
 ) -> Vec<JoinHandle<()>> {
     let upload_config = UploadConfig {
         segment: Duration::from_secs(config.journal.segment_secs.get().into()),
+        bytes_per_sec: config.journal.upload_bytes_per_sec,
         ..UploadConfig::default()
     };
     let objects = engines.objects.clone();
@@ -300,9 +301,11 @@ async fn tell_metrics(
 ) {
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut filling = metrics::Filling::default();
     loop {
         tick.tick().await;
         metrics::tell_positions(&journal.positions(), Moment::now().wall());
+        metrics::tell_disk(filling.seconds_left(journal.room(), std::time::Instant::now()));
         handle.run_upkeep();
     }
 }

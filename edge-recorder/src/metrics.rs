@@ -1,14 +1,14 @@
 //! Prometheus metrics. Their names are promised to operators: add, never rename.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use model::WallTime;
 use siprec::Counts;
 
-use crate::journal::{Positions, SyncObserver};
+use crate::journal::{Positions, Room, SyncObserver};
 
 const SYNC_SECONDS: &str = "linekeeper_journal_sync_seconds";
 
@@ -92,6 +92,12 @@ fn describe() {
         "linekeeper_sip_connections_refused_total",
         "SIP connections closed at once because too many are open, by limit"
     );
+    describe_gauge!(
+        "linekeeper_disk_full_in_seconds",
+        "Until new calls are refused, at the present rate and without any upload"
+    );
+    describe_gauge!("linekeeper_capacity_used_ratio", "Share in use, of calls and of ports");
+    describe_counter!("linekeeper_uploaded_bytes_total", "Bytes put into the object store");
     describe_gauge!("linekeeper_trunk_calls_active", "Recording sessions in progress, by trunk");
     describe_histogram!(SYNC_SECONDS, "Time that a sync of the journal took");
     describe_counter!("linekeeper_journal_sync_errors_total", "Syncs of the journal that failed");
@@ -150,6 +156,58 @@ pub fn tell_positions(positions: &Positions, now: WallTime) {
         gauge!("linekeeper_position_seconds", "position" => name).set(seconds(newest));
     }
     gauge!("linekeeper_oldest_unstored_seconds").set(oldest_unstored_seconds(positions, now));
+}
+
+/// Tells how long the disk will last.
+pub fn tell_disk(seconds_left: f64) {
+    gauge!("linekeeper_disk_full_in_seconds").set(seconds_left);
+}
+
+/// How much of what there is of something is in use: 1 is all of it.
+pub fn tell_capacity(of: &'static str, used: usize, all: usize) {
+    let ratio = if all == 0 { 1.0 } else { used as f64 / all as f64 };
+    gauge!("linekeeper_capacity_used_ratio", "of" => of).set(ratio);
+}
+
+/// For how long the disk has room at the rate at which calls fill it, if nothing could be
+/// uploaded from now on.
+#[derive(Debug, Default)]
+pub struct Filling {
+    before: Option<(Instant, u64)>,
+    bytes_per_sec: f64,
+}
+
+/// Over about so long the rate is averaged.
+const FILLING_AVERAGED_SECS: f64 = 60.0;
+
+/// A disk that lasts longer is said to last for so long.
+const FILLING_FOREVER_SECS: f64 = 100.0 * 24.0 * 3600.0;
+
+impl Filling {
+    pub fn seconds_left(&mut self, room: Room, now: Instant) -> f64 {
+        if let Some((at, written)) = self.before.replace((now, room.written_bytes)) {
+            let secs = now.saturating_duration_since(at).as_secs_f64().max(0.001);
+            let rate = room.written_bytes.saturating_sub(written) as f64 / secs;
+            let weight = 1.0 - (-secs / FILLING_AVERAGED_SECS).exp();
+            self.bytes_per_sec += (rate - self.bytes_per_sec) * weight;
+        }
+        (room.above_floor_bytes as f64 / self.bytes_per_sec.max(1.0)).min(FILLING_FOREVER_SECS)
+    }
+}
+
+#[test]
+fn the_disk_lasts_as_long_as_the_rate_of_the_last_minutes_says() {
+    let begun = Instant::now();
+    let mut filling = Filling::default();
+    let room = |written_bytes| Room { above_floor_bytes: 1_000_000_000, written_bytes };
+    assert_eq!(filling.seconds_left(room(0), begun), FILLING_FOREVER_SECS, "nothing is written");
+    let mut left = 0.0;
+    for second in 1..=600 {
+        left = filling.seconds_left(room(second * 100_000), begun + Duration::from_secs(second));
+    }
+    assert!((9_900.0..10_100.0).contains(&left), "1 GB at 100 kB/s lasts 10,000 s: {left}");
+    let full = Room { above_floor_bytes: 0, written_bytes: 60_000_000 };
+    assert_eq!(filling.seconds_left(full, begun + Duration::from_secs(601)), 0.0);
 }
 
 fn oldest_unstored_seconds(positions: &Positions, now: WallTime) -> f64 {

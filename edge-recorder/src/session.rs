@@ -43,6 +43,7 @@ use crate::capture::{Capture, Order, Swept, VISITS_WAITING};
 use crate::drain::{Shutdown, Wish};
 use crate::health::{Health, Unable};
 use crate::journal::{AppendError, AppendRecord, JournalHandle, Moment, SessionTag};
+use crate::metrics::tell_capacity;
 use crate::policy::Policy;
 use crate::route::Routes;
 use call::Call;
@@ -494,6 +495,10 @@ impl Recorder {
 
     fn tell_calls(&self) {
         gauge!("linekeeper_calls_active").set(self.calls.len() as f64);
+        let pairs = self.parts.ports.pairs();
+        // A call has one stream at the least.
+        tell_capacity("calls", self.calls.len(), pairs);
+        tell_capacity("ports", self.parts.ports.taken(), pairs);
     }
 
     fn journaled(&self, session: SessionId, what: &str, written: Result<(), AppendError>) {

@@ -7,6 +7,7 @@
 //! - One object per tenant in the slice. Above 64 MB it is split by session into parts, so that
 //!   the records of one session in one slice are always in one object.
 //! - Slices are stored in order: when one is stored, so are all before it.
+//! - No more leaves in a second than the operator allows.
 //! - A store that is away for an hour delays and loses nothing: slices are tried for ever, and
 //!   what has piled up meanwhile is cut into slices that fit in memory.
 //!
@@ -14,10 +15,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics::counter;
 use model::object_key::{ObjectKey, SegmentName};
 use model::{JournalId, Position, SessionId, TenantId, WallTime};
 use segment::{RecordKind, SegmentWriter, SessionRecord};
@@ -37,6 +40,8 @@ pub struct UploadConfig {
     pub max_object_bytes: u64,
     /// A slice ends early at this size. Bounds memory when a backlog is carried away.
     pub max_slice_bytes: u64,
+    /// The most that leaves in a second. `None`: as fast as the store takes it.
+    pub bytes_per_sec: Option<NonZeroU64>,
 }
 
 impl Default for UploadConfig {
@@ -45,6 +50,7 @@ impl Default for UploadConfig {
             segment: Duration::from_secs(5),
             max_object_bytes: 64 * 1024 * 1024,
             max_slice_bytes: 128 * 1024 * 1024,
+            bytes_per_sec: None,
         }
     }
 }
@@ -143,7 +149,9 @@ impl Upload {
     async fn store(&self, cut: Cut, slice: Slice) {
         let newest_packet = slice.newest_packet;
         for (key, body) in slice.into_objects(self.journal.id(), cut) {
+            let (begun, bytes) = (Instant::now(), body.len());
             self.put(&key, body).await;
+            self.keep_to_rate(begun, bytes).await;
         }
         let at = Moment::now().wall();
         let stored = Stored { through: cut.last, newest_packet, at };
@@ -152,6 +160,14 @@ impl Upload {
             let _ = self.journal.sync(position).await;
         }
         tracing::debug!(first = %cut.first, last = %cut.last, "slice stored");
+    }
+
+    /// Waits until what has left since `begun` is not more than may leave.
+    async fn keep_to_rate(&self, begun: Instant, bytes: usize) {
+        counter!("linekeeper_uploaded_bytes_total").increment(bytes as u64);
+        let Some(rate) = self.config.bytes_per_sec else { return };
+        let least = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        tokio::time::sleep_until(begun + least).await;
     }
 
     /// Puts one object, for as long as it takes.

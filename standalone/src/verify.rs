@@ -17,8 +17,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use edge_recorder::journal;
 use media::manifest::sha256_hex;
-use model::index::Finalized;
+use model::index::{Finalized, JournalState};
 use model::object_key::{ObjectKey, Output, SegmentName, recording_prefix};
+use model::recording::MarkKind;
 use model::search::{MAX_LIMIT, SearchQuery};
 use model::{Position, RecordingId, RecordingState, Status, TenantId};
 use segment::{Body, Opener, PacketsReader, SealedKey, SegmentReader};
@@ -180,6 +181,7 @@ impl Check {
                 for (what, why) in found {
                     self.wrong(format!("recording {id}, {what}"), why);
                 }
+                tell_gaps(&held, &journal);
                 return Ok(());
             }
         }
@@ -285,5 +287,16 @@ impl Check {
                 Err(error) => wrong(&name, chain(&error)),
             }
         }
+    }
+}
+
+/// What is missing and was marked as such when it was lost: true, and nothing that is wrong with
+/// the files.
+fn tell_gaps(held: &RecordingState, journal: &JournalState) {
+    let marks = held.view(journal).map(|view| view.marks).unwrap_or_default();
+    for gap in marks.iter().filter(|mark| mark.kind == MarkKind::Gap) {
+        let (id, from_ms, to_ms) = (held.id, gap.from_ms, gap.to_ms);
+        let why = gap.detail.as_deref().unwrap_or("no reason is known");
+        println!("recording {id}: gap from {from_ms} ms to {to_ms} ms: {why}");
     }
 }

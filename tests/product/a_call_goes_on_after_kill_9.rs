@@ -109,6 +109,9 @@ fn fifty_calls_outlive_five_restarts_and_each_gap_is_told() {
     }
     assert_eq!(product.recordings().len(), all, "every call is one recording");
     product.verify_all();
+    let verified = product.command(&["verify", "--all"]).stdout;
+    let named = String::from_utf8_lossy(&verified).matches(": gap from ").count();
+    assert_eq!(named, all * done.len(), "every gap is named");
     let kills = done.iter().filter(|restart| restart.killed).count();
     survived(
         "process killed (kill -9) at a random moment, and restarted",

@@ -20,6 +20,12 @@ fn every_packet_of_fifty_calls_is_in_the_journal_and_the_recordings() {
     });
     // While it records, too.
     product.verify_all();
+    let metrics = product.metrics();
+    let ports = metric(&metrics, "linekeeper_capacity_used_ratio{of=\"ports\"}");
+    // 5,000 pairs of ports by default.
+    assert!((ports - 100.0 / 5_000.0).abs() < 1e-9, "{ports} of the ports\n{metrics}");
+    let left = metric(&metrics, "linekeeper_disk_full_in_seconds");
+    assert!(left > 0.0, "the disk lasts {left} s\n{metrics}");
     let reports = calls.join().expect("calls were placed");
     let sent: u64 =
         reports.iter().flat_map(|report| &report.streams).map(|stream| stream.packets_sent).sum();

@@ -142,6 +142,16 @@ impl PortPool {
         }
     }
 
+    /// How many pairs there are.
+    pub fn pairs(&self) -> usize {
+        self.range.pairs() as usize
+    }
+
+    /// Pairs that cannot be had now: in use or resting.
+    pub fn taken(&self) -> usize {
+        self.in_use.len() + self.resting.len()
+    }
+
     /// The sockets of this pair are closed. It rests, then it can be had again.
     pub fn release(&mut self, port: u16, now: Instant) {
         if self.in_use.remove(&port) {

@@ -158,6 +158,16 @@ pub(super) struct Shared {
     /// Nobody waits for a disk that fails.
     pub give_up: AtomicBool,
     pub free_bytes: AtomicU64,
+    /// Written since the start.
+    pub written_bytes: AtomicU64,
+}
+
+/// How much the disk still takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Before new calls are refused.
+    pub above_floor_bytes: u64,
+    pub written_bytes: u64,
 }
 
 /// A lock whose holder panicked guards data that is still whole: every change below is made after
@@ -290,6 +300,14 @@ impl JournalHandle {
             // Neither sender goes before `self` does.
             _ = synced.wait_for(|reached| reached.position >= position) => Ok(()),
             _ = ended.wait_for(|ended| *ended) => Err(AppendError::Closed),
+        }
+    }
+
+    pub fn room(&self) -> Room {
+        let free_bytes = self.shared.free_bytes.load(Ordering::Relaxed);
+        Room {
+            above_floor_bytes: free_bytes.saturating_sub(self.shared.config.min_free_bytes),
+            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
         }
     }
 

@@ -105,7 +105,9 @@ use model::{EdgeId, JournalId, Position, RecordingId, SessionId, TenantId, WallT
 
 pub use clock::{Moment, boot_id};
 pub use disk::{Disk, DiskFile, RealDisk};
-pub use handle::{AppendError, AppendRecord, CannotAccept, JournalHandle, SealedKind, SessionTag};
+pub use handle::{
+    AppendError, AppendRecord, CannotAccept, JournalHandle, Room, SealedKind, SessionTag,
+};
 pub use reader::Reader;
 pub use record::ClockBody;
 pub use state::{LiveRecording, Reached};

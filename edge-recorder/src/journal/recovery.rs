@@ -66,6 +66,7 @@ pub(super) fn open(
         failing: AtomicBool::new(false),
         give_up: AtomicBool::new(false),
         free_bytes: AtomicU64::new(0),
+        written_bytes: AtomicU64::new(0),
         state: Mutex::new(state.clone()),
     });
     note_unstored(&shared, recovered_last);

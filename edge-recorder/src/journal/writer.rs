@@ -123,6 +123,8 @@ impl Writer {
         loop {
             match self.try_commit(batch, &mut done) {
                 Ok(()) => {
+                    let bytes = batch.bytes.len() as u64;
+                    self.shared.written_bytes.fetch_add(bytes, Ordering::Relaxed);
                     if self.shared.failing.swap(false, Ordering::Relaxed) {
                         tracing::info!("journal disk works again");
                     }

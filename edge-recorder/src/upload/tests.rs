@@ -159,6 +159,27 @@ async fn a_slow_store_delays_everything_and_loses_nothing() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_more_leaves_in_a_second_than_is_allowed() {
+    let bench = bench(&TornDisk::default());
+    start(&bench.journal.handle(), &tag(1));
+    let mut sent = Sent::new();
+    for ms in 0..100 {
+        talk(&bench, &tag(1), ms, 2_000, &mut sent);
+    }
+    let begun = Instant::now();
+    let config = UploadConfig {
+        max_slice_bytes: 20_000,
+        bytes_per_sec: NonZeroU64::new(10_000),
+        ..UploadConfig::default()
+    };
+    let (tell, upload) = bench.upload(config);
+    tell.send_replace(Deliver::Finish);
+    upload.await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(20), "200 kB in {:?}", begun.elapsed());
+    assert_eq!(sorted(bench.stored_packets(&TenantId::default()).await), sorted(sent));
+}
+
 /// What a machine takes with it that never comes back.
 #[tokio::test(start_paused = true)]
 async fn what_only_this_machine_has_is_never_older_than_seven_seconds() {
