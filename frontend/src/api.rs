@@ -100,6 +100,31 @@ pub async fn live() -> Result<Live, ApiError> {
     ask(Request::get("/v1/live")).await
 }
 
+/// Some seconds of a call in progress.
+pub struct LivePiece {
+    pub from_ms: u64,
+    pub next_from_ms: u64,
+    pub is_going_on: bool,
+    /// WebM; absent when there is nothing new.
+    pub audio: Option<Vec<u8>>,
+}
+
+pub async fn live_piece(id: RecordingId, from_ms: Option<u64>) -> Result<LivePiece, ApiError> {
+    let from = from_ms.map(|from_ms| format!("&from_ms={from_ms}")).unwrap_or_default();
+    let asked = Request::get(&format!("/v1/recordings/{id}/audio?live=1{from}"));
+    let Answer(response) = check(asked.send().await).await?;
+    let header = |name: &str| response.headers().get(name);
+    let number = |name: &str| header(name).and_then(|text| text.parse().ok());
+    let from_ms = number("linekeeper-from-ms").ok_or(ApiError::Unreadable)?;
+    let next_from_ms = number("linekeeper-next-from-ms").ok_or(ApiError::Unreadable)?;
+    let is_going_on = header("linekeeper-in-progress").as_deref() == Some("1");
+    let audio = match response.status() {
+        204 => None,
+        _ => Some(response.binary().await.map_err(|_| ApiError::Unreachable)?),
+    };
+    Ok(LivePiece { from_ms, next_from_ms, is_going_on, audio })
+}
+
 pub async fn health() -> Result<Health, ApiError> {
     ask(Request::get("/v1/health")).await
 }

@@ -12,6 +12,7 @@ mod api;
 mod app;
 mod components;
 mod keys;
+mod listen;
 mod listing;
 mod pages;
 mod peaks;

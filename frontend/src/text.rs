@@ -106,6 +106,9 @@ pub fn flag_label(name: &str) -> String {
         flag::UNDECODED_TRACK => "not decoded".to_owned(),
         flag::MIXED => "mixed".to_owned(),
         flag::NOT_AUTHENTIC => "not authentic".to_owned(),
+        flag::ONE_WAY_AUDIO => "one-way audio".to_owned(),
+        flag::WRONG_CODEC => "wrong codec".to_owned(),
+        flag::CLOCK_TROUBLE => "clock trouble".to_owned(),
         flag::NO_ACK => "no ACK".to_owned(),
         other => other.replace('_', " "),
     }
@@ -145,6 +148,17 @@ pub fn flag_sentence(name: &str) -> String {
         flag::NOT_AUTHENTIC => {
             "Packets of an encrypted stream were not made with the key that was agreed on. They are \
              kept and not played. Look for a stranger on the network, or a client with a wrong key."
+        }
+        flag::ONE_WAY_AUDIO => {
+            "One party is heard and the other is not. They may have had the same trouble."
+        }
+        flag::WRONG_CODEC => {
+            "Most packets of a stream were of a kind that was never agreed on. Look at the codecs \
+             of the client."
+        }
+        flag::CLOCK_TROUBLE => {
+            "A clock of the client was set during the call, or its reports contradict each other. \
+             The streams lie beside each other as they arrived."
         }
         flag::NO_ACK => "The client never acknowledged the recorder's answer (no ACK).",
         other => return format!("The recorder noted: {}.", other.replace('_', " ")),

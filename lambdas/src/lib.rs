@@ -6,6 +6,7 @@
 pub mod api;
 pub mod finalizer;
 pub mod indexer;
+pub mod listening;
 pub mod original;
 pub mod reaper;
 pub mod telemetry;

@@ -4,10 +4,12 @@
 //! they are asked for, by the code that built the playable files. None of this is fast: call it
 //! on a thread that may block.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use media::{AssembleError, Assembled};
+use media::{Call, ReadError};
 use model::api::MetadataDocument;
 use model::call::CallFacts;
 use model::index::Finalized;
@@ -31,7 +33,7 @@ pub enum OriginalError {
     #[error("the packets do not open")]
     Sealed(#[from] SealError),
     #[error(transparent)]
-    Assemble(#[from] AssembleError),
+    Read(#[from] ReadError),
     #[error(transparent)]
     Wav(#[from] media::wav::WavError),
     #[error(transparent)]
@@ -77,11 +79,15 @@ impl Original {
 
     /// The call as WAV: all tracks as channels, or one alone.
     pub fn wav(self, track: Option<usize>) -> Result<Vec<u8>, OriginalError> {
-        Ok(media::wav::write(&self.assembled()?, track)?)
+        let call = self.call()?;
+        let mut wav =
+            Vec::with_capacity(usize::try_from(media::wav::bytes(&call, track)).unwrap_or(0));
+        media::wav::write(&call, track, &mut wav)?;
+        Ok(wav)
     }
 
     pub fn flac(self, track: Option<usize>) -> Result<Vec<u8>, OriginalError> {
-        Ok(media::flac::write(&self.assembled()?, track)?)
+        Ok(media::flac::write(&self.call()?, track)?)
     }
 
     /// Every packet as it arrived, for Wireshark.
@@ -101,9 +107,9 @@ impl Original {
         Ok(documents)
     }
 
-    fn assembled(self) -> Result<Assembled, AssembleError> {
+    fn call(self) -> Result<Call, ReadError> {
         let Self { records, opener, session, recording, facts } = self;
-        media::assemble(records, &opener, session, recording, &facts)
+        Call::read(Box::new(records), Arc::new(opener), session, recording, &facts)
     }
 }
 

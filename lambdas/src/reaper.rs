@@ -11,13 +11,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use model::WallTime;
 use storage_ports::{EventQueue, Message, RecordingIndex, StorageError};
 use tokio::time::Instant;
 
-use crate::worker::{BuildRequest, Stop, is_stopped, pause};
+use crate::worker::{BuildRequest, Stop, is_stopped, pause, wall_time};
 
 /// With [`INTERVAL`] less than a minute, after which no call may seem to be in progress that is
 /// not; more than the 25 s after which a dead-man's message says the same.
@@ -121,9 +121,4 @@ async fn builds(
 ) -> Result<HashSet<BuildRequest>, StorageError> {
     let builds = index.sweep(silent_since).await?;
     Ok(builds.into_iter().map(BuildRequest::from).collect())
-}
-
-fn wall_time() -> WallTime {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_ms(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }

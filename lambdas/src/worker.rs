@@ -1,9 +1,9 @@
 //! What the workers share: the request that goes from indexer and reaper to the finaliser, how
 //! long to wait after a failure, and how a loop is told to stop.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::{RecordingId, TenantId};
+use model::{RecordingId, TenantId, WallTime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -44,6 +44,11 @@ pub async fn pause(stop: &mut Stop, duration: Duration) {
         _ = stop.wait_for(|stopped| *stopped) => {}
         () = tokio::time::sleep(duration) => {}
     }
+}
+
+pub(crate) fn wall_time() -> WallTime {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_unix_ms(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Doubles the pause with every failure in a row.

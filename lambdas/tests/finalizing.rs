@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lambdas::finalizer::{self, Outcome, Retired, retire_segments};
+use lambdas::finalizer::{self, Ahead, Outcome, Retired, retire_segments};
+use lambdas::listening::{Listeners, PIECE_MS};
 use lambdas::original::Original;
 use lambdas::worker::BuildRequest;
 use model::call::{CallFacts, Party, StreamFact};
 use model::event::VERSION;
-use model::object_key::{ObjectKey, Output, SegmentName, recording_prefix, segments_prefix};
+use model::object_key::{
+    ObjectKey, Output, SegmentName, minutes_prefix, recording_prefix, segments_prefix,
+};
 use model::recording::{Status, flag};
 use model::{
     EdgeId, EventBody, JournalId, Position, RecordingEvent, RecordingId, SessionId, TenantId,
@@ -109,16 +112,30 @@ impl Cloud {
     async fn assert_is_whole(&self, recording: RecordingId) {
         let built = self.finalized(recording).await;
         let key = ObjectKey::output(&self.tenant, recording, built.generation, Output::Manifest);
-        let manifest = self.get(&key).await;
-        assert_eq!(media::manifest::sha256_hex(&manifest), built.sha256);
-        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let manifest_bytes = self.get(&key).await;
+        assert_eq!(media::manifest::sha256_hex(&manifest_bytes), built.sha256);
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest_bytes).unwrap();
         let parts = manifest["parts"].as_array().unwrap();
-        assert_eq!(parts.len(), 3);
+        assert_eq!(parts.len(), 4, "packets, audio, waveform, overview");
+        // A copy of the recording's folder, as anyone has it who downloads it.
+        let folder = tempfile::tempdir().unwrap();
+        let generation = folder.path().join(format!("g{}", built.generation));
+        std::fs::create_dir(&generation).unwrap();
         for part in parts {
-            let bytes = self.get(&ObjectKey::parse(part["key"].as_str().unwrap()).unwrap()).await;
+            let key = ObjectKey::parse(part["key"].as_str().unwrap()).unwrap();
+            let bytes = self.get(&key).await;
             assert_eq!(part["sha256"], media::manifest::sha256_hex(&bytes));
             assert_eq!(part["bytes"], bytes.len());
+            let prefix = model::object_key::recording_prefix(&self.tenant, recording);
+            let name = key.as_str().strip_prefix(&prefix).unwrap();
+            std::fs::write(folder.path().join(name), &bytes).unwrap();
         }
+        std::fs::write(generation.join("manifest.json"), &manifest_bytes).unwrap();
+        let sums = ObjectKey::output(&self.tenant, recording, built.generation, Output::Sums);
+        std::fs::write(generation.join("SHA256SUMS"), self.get(&sums).await).unwrap();
+        assert!(are_sums_right(&generation));
+        std::fs::write(generation.join("audio.webm"), b"another").unwrap();
+        assert!(!are_sums_right(&generation));
         assert_eq!(manifest["complete"], built.complete);
         assert_eq!(manifest["duration_ms"], built.duration_ms);
     }
@@ -131,6 +148,13 @@ impl Cloud {
         let original = Original::open(&bytes, &self.keys, &held, &built).unwrap();
         original.wav(Some(0)).unwrap().split_off(44)
     }
+}
+
+/// What `sha256sum` alone says of a build's folder.
+fn are_sums_right(generation: &std::path::Path) -> bool {
+    let mut sha256sum = std::process::Command::new("sha256sum");
+    let checked = sha256sum.args(["--check", "--strict", "SHA256SUMS"]).current_dir(generation);
+    checked.output().expect("coreutils are everywhere").status.success()
 }
 
 impl Edge<'_> {
@@ -326,7 +350,8 @@ async fn the_packets_object_holds_the_call_and_no_key() {
 #[tokio::test]
 async fn a_build_that_dies_at_any_write_is_made_good_by_the_next() {
     for loss in [Loss::Request, Loss::Answer] {
-        for survived in 0..4 {
+        // Packets object, audio, waveform, overview, manifest, checksums.
+        for survived in 0..6 {
             let cloud = Cloud::new();
             let mut edge = cloud.edge();
             let mut call = edge.start(1).await;
@@ -640,4 +665,131 @@ async fn requests_from_the_queue_are_built_and_nonsense_is_put_aside() {
     assert_eq!(queue.depth().await.unwrap().dead_letters, 1);
     stop.send_replace(true);
     tokio::time::timeout(Duration::from_secs(10), worker).await.unwrap().unwrap();
+}
+
+/// Eleven and a half minutes, of which a recorder has stored all and told of no end.
+async fn long_call(edge: &mut Edge<'_>) -> Call {
+    let mut call = edge.start(1).await;
+    for half_second in 1..=1_380 {
+        edge.speak(&mut call);
+        if half_second % 120 == 0 {
+            edge.store().await;
+        }
+    }
+    edge.store().await;
+    call
+}
+
+#[tokio::test]
+async fn a_long_call_is_encoded_while_it_lasts_to_the_same_file() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let call = long_call(&mut edge).await;
+    let (index, objects) = (cloud.engines.index(), cloud.engines.objects());
+    let mut ahead = Ahead::default();
+    let mut advance = async |minutes: i64| {
+        let now = WallTime::from_unix_ms(WALL_MS + minutes * 60_000);
+        let (keys, tenant) = (&cloud.keys, &cloud.tenant);
+        ahead.advance(&*index, &*objects, keys, tenant, now, None).await.unwrap()
+    };
+    assert_eq!(advance(5).await, 0, "a short call is not worth it");
+    let made = advance(12).await;
+    assert!((9..=11).contains(&made), "{made}");
+    assert_eq!(advance(12).await, 0, "nothing new");
+    let minutes = minutes_prefix(&cloud.tenant, call.recording);
+    let kept: Vec<_> =
+        objects.list(&minutes).await.unwrap().into_iter().map(|meta| meta.key).collect();
+    assert_eq!(kept.len() as u64, made);
+
+    edge.end(&call).await;
+    edge.store().await;
+    // One that was damaged is made again; the others need not be.
+    objects.put(&kept[0], Bytes::from_static(b"?"), PutMode::Replace).await.unwrap();
+    assert_eq!(cloud.build(call.recording).await, Outcome::Built { generation: 1, complete: true });
+    cloud.assert_is_whole(call.recording).await;
+    assert_eq!(objects.list(&minutes).await.unwrap(), [], "they are in the recording now");
+
+    let other = Cloud::new();
+    let mut edge = other.edge();
+    let call_again = long_call(&mut edge).await;
+    edge.end(&call_again).await;
+    edge.store().await;
+    other.build(call_again.recording).await;
+    let audio = async |cloud: &Cloud, call: &Call| {
+        let key = ObjectKey::output(&cloud.tenant, call.recording, 1, Output::Webm);
+        cloud.get(&key).await
+    };
+    let (ahead, at_once) = (audio(&cloud, &call).await, audio(&other, &call_again).await);
+    assert!(ahead == at_once, "{} and {} bytes", ahead.len(), at_once.len());
+}
+
+#[tokio::test]
+async fn a_build_without_time_left_goes_on_in_the_next() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let call = long_call(&mut edge).await;
+    edge.end(&call).await;
+    edge.store().await;
+    let (index, objects) = (cloud.engines.index(), cloud.engines.objects());
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        // Gets somewhere between nowhere and a minute further; each attempt a little more.
+        let until = std::time::Instant::now() + Duration::from_millis(100 * attempts);
+        let (keys, tenant) = (&cloud.keys, &cloud.tenant);
+        let built =
+            finalizer::build_until(&*index, &*objects, keys, tenant, call.recording, Some(until));
+        match built.await {
+            Ok(outcome) => {
+                assert_eq!(outcome, Outcome::Built { generation: 1, complete: true });
+                break;
+            }
+            Err(finalizer::FinalizeError::OutOfTime) => assert!(attempts < 600),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    cloud.assert_is_whole(call.recording).await;
+    let minutes = minutes_prefix(&cloud.tenant, call.recording);
+    assert_eq!(objects.list(&minutes).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_call_in_progress_is_heard_piece_by_piece() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut call = edge.start(1).await;
+    for _ in 0..30 {
+        edge.speak(&mut call);
+    }
+    edge.store().await;
+    let listeners = Listeners::default();
+    let (recording, session) = (call.recording, call.session);
+    let piece = async |from_ms: Option<u64>| {
+        let found = cloud.engines.index().state(&cloud.tenant, recording).await.unwrap();
+        let (objects, state) = (cloud.engines.objects(), found.unwrap().0);
+        listeners.piece(&*objects, &cloud.keys, &state, session, from_ms).await.unwrap()
+    };
+    let first = piece(Some(0)).await;
+    assert_eq!((first.from_ms, first.next_from_ms), (0, PIECE_MS));
+    let second = piece(Some(first.next_from_ms)).await;
+    assert_eq!(second.from_ms, PIECE_MS);
+    assert!((14_000..15_000).contains(&second.next_from_ms), "{}", second.next_from_ms);
+    assert!(first.webm.is_some() && second.webm.is_some());
+    let nothing_new = piece(Some(second.next_from_ms)).await;
+    assert_eq!((nothing_new.next_from_ms, nothing_new.webm), (second.next_from_ms, None));
+    let newest = piece(None).await;
+    assert_eq!(newest.next_from_ms, second.next_from_ms);
+    assert!(newest.from_ms > 8_000, "{}", newest.from_ms);
+
+    // Heard as soon as its segment is stored, and not before.
+    for _ in 0..10 {
+        edge.speak(&mut call);
+    }
+    assert_eq!(piece(Some(second.next_from_ms)).await.webm, None);
+    edge.store().await;
+    let third = piece(Some(second.next_from_ms)).await;
+    assert!((19_000..20_000).contains(&third.next_from_ms) && third.webm.is_some());
+    let back = piece(Some(3_000)).await;
+    assert_eq!(back.next_from_ms, 13_000);
+    assert!(back.webm.is_some());
 }

@@ -12,7 +12,7 @@ pub(crate) type AxisNs = i64;
 /// An SRC gives up within minutes. A longer reboot is a wall clock that was set.
 const LONGEST_REBOOT_NS: i64 = 3_600 * 1_000_000_000;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CallClock {
     boot: Option<Reading>,
     /// What is added to the boot clock.

@@ -13,7 +13,7 @@ use siprec::rtp::srtp::{Receiver, Rejected};
 use siprec::sdp::Crypto;
 
 /// The encrypted streams of one session.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Decryptor {
     /// By m-line.
     receivers: BTreeMap<u16, Receiver>,

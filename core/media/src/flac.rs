@@ -5,9 +5,8 @@ use flacenc::component::BitRepr as _;
 use flacenc::error::Verify as _;
 use flacenc::source::MemSource;
 
-use crate::assemble::Assembled;
-use crate::lanes::Pcm;
-use crate::wav::interleave;
+use crate::call::{Call, ReadError};
+use crate::wav::{channels, interleave};
 
 /// The most channels a FLAC stream can have (RFC 9639 §9.1.3).
 const MOST_CHANNELS: usize = 8;
@@ -20,20 +19,26 @@ pub enum FlacError {
     TooManyTracks { lanes: usize },
     #[error("flac encoder: {0}")]
     Encoder(String),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("the output cannot be written")]
+    Output(#[from] std::io::Error),
 }
 
 /// Renders a call. Holds all of its samples in memory, four bytes each.
-pub fn write(call: &Assembled, track: Option<usize>) -> Result<Vec<u8>, FlacError> {
-    let mut lanes: Vec<Pcm<'_>> = match track {
-        Some(track) => vec![call.lanes.get(track).ok_or(FlacError::NoTrack { track })?.pcm()],
-        None => call.lanes.iter().map(|lane| lane.pcm()).collect(),
-    };
-    let channels = lanes.len().max(1);
+pub fn write(call: &Call, track: Option<usize>) -> Result<Vec<u8>, FlacError> {
+    if let Some(track) = track.filter(|track| *track >= call.lanes.len()) {
+        return Err(FlacError::NoTrack { track });
+    }
+    let channels = channels(call, track);
     if channels > MOST_CHANNELS {
         return Err(FlacError::TooManyTracks { lanes: channels });
     }
     let mut samples = Vec::new();
-    interleave(&mut lanes, call.samples, |sample| samples.push(i32::from(sample)));
+    interleave::<FlacError>(call, track, |block| {
+        samples.extend(block.iter().map(|sample| i32::from(*sample)));
+        Ok(())
+    })?;
     let config = flacenc::config::Encoder::default()
         .into_verified()
         .map_err(|(_, error)| FlacError::Encoder(error.to_string()))?;

@@ -1,13 +1,15 @@
 //! The manifest: what a build is made of. Its SHA-256 is the recording's, and stands for every
 //! part, because it names each with its own.
 
+use std::io::Read;
+
 use model::recording::Mark;
 use model::{JournalId, Position, RecordingId, SessionId, Track};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::assemble::Assembled;
-use crate::quality::Quality;
+use crate::plan::{Lane, Plan};
+use crate::quality::{MOS_FORMULA, Quality};
 
 /// The version that this code writes.
 pub const VERSION: u32 = 1;
@@ -25,6 +27,9 @@ pub struct Manifest<'a> {
     pub complete: bool,
     pub duration_ms: u64,
     pub sample_rate: u32,
+    /// What built it.
+    pub software: &'static str,
+    pub mos_formula: &'static str,
     pub parts: Vec<Part>,
     pub tracks: Vec<ManifestTrack<'a>>,
     pub marks: &'a [Mark],
@@ -52,16 +57,43 @@ impl Part {
     pub fn of(key: impl Into<String>, content: &[u8]) -> Self {
         Self { key: key.into(), bytes: content.len() as u64, sha256: sha256_hex(content) }
     }
+
+    /// Of a file, piece by piece.
+    pub fn of_reader(key: impl Into<String>, mut content: impl Read) -> std::io::Result<Self> {
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; 64 * 1024];
+        let mut bytes = 0;
+        loop {
+            let read = content.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(Self { key: key.into(), bytes, sha256: hex(&digest.finalize()) });
+            }
+            digest.update(&buffer[..read]);
+            bytes += read as u64;
+        }
+    }
 }
 
 impl<'a> Manifest<'a> {
     /// What `call` tells; the caller adds whose it is and its parts.
-    pub fn tracks_of(call: &'a Assembled) -> Vec<ManifestTrack<'a>> {
-        let track = |lane: &'a crate::lanes::Lane| ManifestTrack {
-            track: &lane.track,
-            quality: lane.quality,
-        };
+    pub fn tracks_of(call: &'a Plan) -> Vec<ManifestTrack<'a>> {
+        let track = |lane: &'a Lane| ManifestTrack { track: &lane.track, quality: lane.quality };
         call.lanes.iter().map(track).collect()
+    }
+
+    /// What `sha256sum --check` reads, beside the manifest: every part, and the manifest itself,
+    /// which is `content`.
+    pub fn sums(&self, content: &[u8]) -> String {
+        let mut sums = String::new();
+        for part in &self.parts {
+            let name = part.key.rsplit('/').next().unwrap_or_default();
+            // The packets object lies above the generations that are built from it.
+            let is_output = part.key.ends_with(&format!("/g{}/{name}", self.generation));
+            let place = if is_output { "" } else { "../" };
+            sums.push_str(&format!("{}  {place}{name}\n", part.sha256));
+        }
+        sums.push_str(&format!("{}  manifest.json\n", sha256_hex(content)));
+        sums
     }
 
     pub fn to_json(&self) -> String {
@@ -70,8 +102,18 @@ impl<'a> Manifest<'a> {
     }
 }
 
+/// What this code calls itself in a manifest.
+pub const SOFTWARE: &str = concat!("linekeeper ", env!("CARGO_PKG_VERSION"));
+
+/// See [`Manifest::mos_formula`].
+pub const FORMULA: &str = MOS_FORMULA;
+
 pub fn sha256_hex(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(content))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use model::recording::{Mark, MarkKind};
 
 use crate::clock::AxisNs;
-use crate::codec::Codec;
-use crate::lanes::{CONCEALED_MS, PlacedRun};
-use crate::run::Run;
+use crate::render::CONCEALED_MS;
 
 /// Between two different sources nobody can tell silence from loss; shorter is how they change.
 const UNEXPLAINED_MS: u64 = 1_000;
+/// Shorter is silence that a sender suppresses, or how streams begin and end.
+const NO_MEDIA_MS: u64 = 2_000;
 
 /// A span of the call, on the axis until call time is known.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl Span {
 }
 
 /// Joins beginnings and ends as they are journaled.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Spans(pub Vec<Span>);
 
 impl Spans {
@@ -63,8 +63,21 @@ impl Spans {
     }
 }
 
-/// Losses of a stream: longer than what is concealed.
-pub(crate) fn losses(runs: &[PlacedRun]) -> Vec<Span> {
+/// What a run lies on the axis, for [`gaps`].
+#[derive(Clone, Debug)]
+pub(crate) struct LaidRun {
+    pub ssrc: u32,
+    pub from: AxisNs,
+    pub to: AxisNs,
+    /// Packets lost between this run and the one before it of its source.
+    pub lost_before: u64,
+    /// Beginning and end of each loss within.
+    pub holes: Vec<(AxisNs, AxisNs)>,
+}
+
+/// Where a stream has nothing to be heard though it should: losses longer than what is concealed,
+/// and times without media. `runs` are in order of their beginning.
+pub(crate) fn gaps(runs: &[LaidRun], zero: AxisNs, end: AxisNs) -> Vec<Span> {
     let gap = |from, to, detail: &str| Span {
         kind: MarkKind::Gap,
         from,
@@ -75,48 +88,62 @@ pub(crate) fn losses(runs: &[PlacedRun]) -> Vec<Span> {
     let longer =
         |from: AxisNs, to: AxisNs, ms: u64| to.saturating_sub(from) > ms as i64 * 1_000_000;
     let mut gaps = Vec::new();
-    for run in runs.iter().map(PlacedRun::run) {
-        for pair in run.entries.windows(2) {
-            let [before, after] = pair else { continue };
-            let from = run.axis_of(before.timestamp + run.ticks(before));
-            let to = run.axis_of(after.timestamp);
-            if after.sequence > before.sequence + 1 && longer(from, to, CONCEALED_MS) {
-                gaps.push(gap(from, to, "loss"));
-            }
+    let (Some(first), Some(last)) = (runs.first(), runs.iter().map(|run| run.to).max()) else {
+        return gaps;
+    };
+    if longer(zero, first.from, NO_MEDIA_MS) {
+        gaps.push(gap(zero, first.from, "no media yet"));
+    }
+    for (from, to) in runs.iter().flat_map(|run| &run.holes) {
+        if longer(*from, *to, CONCEALED_MS) {
+            gaps.push(gap(*from, *to, "loss"));
         }
     }
     for pair in runs.windows(2) {
-        let [before, after] = [pair[0].run(), pair[1].run()];
-        let (Some((_, from)), Some((to, _))) = (before.extent(), after.extent()) else { continue };
-        let same_source = before.ssrc() == after.ssrc();
+        let [before, after] = pair else { continue };
+        let (from, to) = (before.to, after.from);
+        let same_source = before.ssrc == after.ssrc;
         if same_source && after.lost_before > 0 && longer(from, to, CONCEALED_MS) {
             gaps.push(gap(from, to, "loss"));
+        } else if same_source && longer(from, to, NO_MEDIA_MS) {
+            gaps.push(gap(from, to, "no media"));
         } else if !same_source && longer(from, to, UNEXPLAINED_MS) {
             gaps.push(gap(from, to, "no media between two sources"));
         }
+    }
+    if longer(last, end, NO_MEDIA_MS) {
+        gaps.push(gap(last, end, "no more media"));
     }
     gaps
 }
 
 /// Digits pressed on a stream (RFC 4733 §2.3): all packets of one event carry its timestamp.
-pub(crate) fn digits(run: &Run) -> Vec<Span> {
-    let mut digits: Vec<(i64, Span)> = Vec::new();
-    for entry in run.entries.iter().filter(|entry| entry.codec == Codec::TelephoneEvent) {
-        let [event, _, high, low, ..] = *run.payload(entry) else { continue };
-        let Some(digit) = digit(event) else { continue };
-        let ticks = i64::from(u16::from_be_bytes([high, low]));
-        let to = Some(run.axis_of(entry.timestamp + ticks));
-        match digits.last_mut() {
-            Some((timestamp, span)) if *timestamp == entry.timestamp => span.to = span.to.max(to),
-            _ => {
-                let from = run.axis_of(entry.timestamp);
-                let detail = Some(digit.to_string());
-                let span = Span { kind: MarkKind::Dtmf, from, to, label: None, detail };
-                digits.push((entry.timestamp, span));
-            }
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Digits(Vec<Digit>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digit {
+    pub digit: char,
+    /// Ticks of the run.
+    pub from: i64,
+    pub to: i64,
+}
+
+impl Digits {
+    /// Takes the payload of a named event.
+    pub fn take(&mut self, timestamp: i64, payload: [u8; 4]) {
+        let [event, _, high, low] = payload;
+        let Some(digit) = digit(event) else { return };
+        let to = timestamp.saturating_add(i64::from(u16::from_be_bytes([high, low])));
+        match self.0.last_mut() {
+            Some(held) if held.from == timestamp => held.to = held.to.max(to),
+            _ => self.0.push(Digit { digit, from: timestamp, to }),
         }
     }
-    digits.into_iter().map(|(_, span)| span).collect()
+
+    pub fn iter(&self) -> impl Iterator<Item = &Digit> {
+        self.0.iter()
+    }
 }
 
 /// RFC 4733 §3.2, table 3.

@@ -1,33 +1,57 @@
 //! WAV, 16 bits, as it is rendered on demand: all lanes as channels, or one of them.
 
-use crate::assemble::Assembled;
-use crate::lanes::Pcm;
+use std::io::Write;
+
+use crate::call::{Call, ReadError};
 
 const HEADER_BYTES: u64 = 44;
+/// Samples of each lane read at a time.
+pub(crate) const BLOCK: usize = 4_096;
 
-/// A WAV file counts its bytes in 32 bits: 74 hours of one lane, 37 of two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum WavError {
+    /// A WAV file counts its bytes in 32 bits: 74 hours of one lane, 37 of two, at 8 kHz.
     #[error("the call is too long for a WAV file: {bytes} bytes")]
     TooLong { bytes: u64 },
     #[error("the call has no track {track}")]
     NoTrack { track: usize },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("the output cannot be written")]
+    Output(#[from] std::io::Error),
 }
 
 /// Renders a call, every lane one channel, or only lane `track`. A call without a lane is one
 /// silent channel.
-pub fn write(call: &Assembled, track: Option<usize>) -> Result<Vec<u8>, WavError> {
-    let mut lanes: Vec<Pcm<'_>> = match track {
-        Some(track) => vec![call.lanes.get(track).ok_or(WavError::NoTrack { track })?.pcm()],
-        None => call.lanes.iter().map(|lane| lane.pcm()).collect(),
-    };
-    let channels = lanes.len().max(1);
-    let data_bytes = call.samples * channels as u64 * 2;
-    let too_long = WavError::TooLong { bytes: data_bytes };
-    let riff_bytes = u32::try_from(data_bytes + HEADER_BYTES - 8).map_err(|_| too_long)?;
-    let frame_bytes = u16::try_from(channels * 2).map_err(|_| too_long)?;
+pub fn write(call: &Call, track: Option<usize>, out: &mut impl Write) -> Result<(), WavError> {
+    if let Some(track) = track.filter(|track| *track >= call.lanes.len()) {
+        return Err(WavError::NoTrack { track });
+    }
+    out.write_all(&header(call, track)?)?;
+    let mut bytes = Vec::new();
+    interleave(call, track, |block| {
+        bytes.clear();
+        bytes.extend(block.iter().flat_map(|sample| sample.to_le_bytes()));
+        out.write_all(&bytes)
+    })
+}
 
-    let mut out = Vec::with_capacity((HEADER_BYTES + data_bytes) as usize);
+/// How large the file will be.
+pub fn bytes(call: &Call, track: Option<usize>) -> u64 {
+    HEADER_BYTES + call.samples * channels(call, track) as u64 * 2
+}
+
+pub(crate) fn channels(call: &Call, track: Option<usize>) -> usize {
+    if track.is_some() { 1 } else { call.lanes.len().max(1) }
+}
+
+fn header(call: &Call, track: Option<usize>) -> Result<Vec<u8>, WavError> {
+    let channels = channels(call, track);
+    let data_bytes = bytes(call, track) - HEADER_BYTES;
+    let too_long = || WavError::TooLong { bytes: data_bytes };
+    let riff_bytes = u32::try_from(data_bytes + HEADER_BYTES - 8).map_err(|_| too_long())?;
+    let frame_bytes = u16::try_from(channels * 2).map_err(|_| too_long())?;
+    let mut out = Vec::with_capacity(HEADER_BYTES as usize);
     out.extend_from_slice(b"RIFF");
     out.extend_from_slice(&riff_bytes.to_le_bytes());
     out.extend_from_slice(b"WAVEfmt ");
@@ -41,25 +65,36 @@ pub fn write(call: &Assembled, track: Option<usize>) -> Result<Vec<u8>, WavError
     out.extend_from_slice(&16_u16.to_le_bytes());
     out.extend_from_slice(b"data");
     out.extend_from_slice(&(riff_bytes - (HEADER_BYTES as u32 - 8)).to_le_bytes());
-    interleave(&mut lanes, call.samples, |sample| out.extend_from_slice(&sample.to_le_bytes()));
     Ok(out)
 }
 
-/// Calls `push` with every sample of every frame; with silence where there is no lane.
-pub(crate) fn interleave(lanes: &mut [Pcm<'_>], samples: u64, mut push: impl FnMut(i16)) {
-    const BLOCK: usize = 4_096;
-    let mut blocks = vec![[0_i16; BLOCK]; lanes.len().max(1)];
-    let mut left = samples;
-    while left > 0 {
-        let count = left.min(BLOCK as u64) as usize;
-        for (lane, block) in lanes.iter_mut().zip(&mut blocks) {
-            lane.read(&mut block[..count]);
+/// Calls `push` with block after block of interleaved samples; silence where there is no lane.
+pub(crate) fn interleave<E>(
+    call: &Call,
+    track: Option<usize>,
+    mut push: impl FnMut(&[i16]) -> std::io::Result<()>,
+) -> Result<(), E>
+where
+    E: From<ReadError> + From<std::io::Error>,
+{
+    let channels = channels(call, track);
+    let mut blocks = vec![Vec::new(); call.lanes.len()];
+    let mut samples = call.samples();
+    let mut frames = Vec::new();
+    loop {
+        let count = samples.read(BLOCK, &mut blocks)?;
+        if count == 0 {
+            return Ok(());
         }
-        for at in 0..count {
-            for block in &blocks {
-                push(block[at]);
+        frames.clear();
+        frames.resize(count * channels, 0);
+        let heard = blocks.iter().enumerate();
+        let heard = heard.filter(|(lane, _)| track.is_none_or(|track| track == *lane));
+        for (channel, (_, block)) in heard.enumerate() {
+            for (frame, sample) in frames.chunks_exact_mut(channels).zip(block) {
+                frame[channel] = *sample;
             }
         }
-        left -= count as u64;
+        push(&frames)?;
     }
 }

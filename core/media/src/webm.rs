@@ -8,8 +8,11 @@
 //!
 //! Numbers of elements are those of RFC 9559 §5. `CodecPrivate` is the OpusHead of RFC 7845 §5.1.
 
-use crate::assemble::Assembled;
-use crate::opus::{OPUS_HZ, OpusError, PACKET_MS, Packets};
+use std::io::{Cursor, Seek, SeekFrom, Write};
+
+use crate::call::Call;
+use crate::mix::Selection;
+use crate::opus::{self, EncodeError, OPUS_HZ, PACKET_MS, Shape};
 
 /// Media per cluster. A block's time within its cluster is 16 bits of milliseconds.
 const CLUSTER_MS: u64 = 5_000;
@@ -63,70 +66,150 @@ mod id {
     pub const DISCARD_PADDING: u32 = 0x75A2;
 }
 
-/// Encodes a call. In memory: an hour of two parties is about 20 MB.
-pub fn write(call: &Assembled) -> Result<Vec<u8>, OpusError> {
-    let mut packets = Packets::new(call)?;
-    let clusters = clusters(&mut packets)?;
+/// Writes a file packet by packet. Its index has its place in front, and is filled in at the end.
+pub struct Writer<W> {
+    out: W,
+    shape: Shape,
+    /// Where the segment's content begins in the file, and its clusters within that.
+    body_at: u64,
+    first_cluster_at: u64,
+    clusters: Vec<ClusterAt>,
+    /// Content of the cluster under way, and its time.
+    cluster: Vec<u8>,
+    cluster_ms: u64,
+    written: u64,
+    packets: u64,
+}
 
-    let info = info(call);
-    let tracks = tracks(&packets);
-    // Offsets count from the first byte within the segment. Everything before the clusters has a
-    // length that does not depend on the offsets, because those are all written with 8 bytes.
-    let front_length = |cues: &[u8]| {
-        seek_head(0, 0, 0).len() as u64 + (info.len() + tracks.len() + cues.len()) as u64
-    };
-    let unplaced = cues(&clusters, 0);
-    let cues = cues(&clusters, front_length(&unplaced));
+/// Time and place within the segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct ClusterAt {
+    ms: u64,
+    at: u64,
+}
+
+impl<W: Write + Seek> Writer<W> {
+    pub fn new(mut out: W, shape: Shape) -> Result<Self, EncodeError> {
+        let body_at = header().len() as u64 + SEGMENT_HEAD_BYTES as u64;
+        let count = (shape.packets * PACKET_MS).div_ceil(CLUSTER_MS);
+        let clusters = vec![ClusterAt::default(); count as usize];
+        let front = front(&shape, &clusters);
+        out.write_all(&header())?;
+        out.write_all(&segment_head(0))?;
+        out.write_all(&front)?;
+        Ok(Self {
+            out,
+            shape,
+            body_at,
+            first_cluster_at: front.len() as u64,
+            clusters: Vec::with_capacity(clusters.len()),
+            cluster: Vec::new(),
+            cluster_ms: 0,
+            written: front.len() as u64,
+            packets: 0,
+        })
+    }
+
+    /// Adds the next packet; one more than the shape says is left out.
+    pub fn push(&mut self, packet: &[u8]) -> Result<(), EncodeError> {
+        if self.packets == self.shape.packets {
+            return Ok(());
+        }
+        let at_ms = self.packets * PACKET_MS;
+        self.packets += 1;
+        if self.cluster.is_empty() || at_ms >= self.cluster_ms + CLUSTER_MS {
+            self.end_cluster()?;
+            self.cluster_ms = at_ms;
+            put_uint(&mut self.cluster, id::TIMESTAMP, at_ms);
+        }
+        // Within CLUSTER_MS, so it fits.
+        let offset = (at_ms - self.cluster_ms) as i16;
+        if self.packets == self.shape.packets && self.shape.padding > 0 {
+            let padding_ns = self.shape.padding * 1_000_000_000 / OPUS_HZ;
+            let mut group = Vec::new();
+            put(&mut group, id::BLOCK, &block(offset, 0, packet));
+            put(&mut group, id::DISCARD_PADDING, &(padding_ns as i64).to_be_bytes());
+            put(&mut self.cluster, id::BLOCK_GROUP, &group);
+        } else {
+            const KEYFRAME: u8 = 0x80;
+            put(&mut self.cluster, id::SIMPLE_BLOCK, &block(offset, KEYFRAME, packet));
+        }
+        Ok(())
+    }
+
+    fn end_cluster(&mut self) -> Result<(), EncodeError> {
+        if self.cluster.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = Vec::with_capacity(self.cluster.len() + 12);
+        put(&mut bytes, id::CLUSTER, &self.cluster);
+        self.cluster.clear();
+        self.clusters.push(ClusterAt { ms: self.cluster_ms, at: self.written });
+        self.written += bytes.len() as u64;
+        self.out.write_all(&bytes)?;
+        Ok(())
+    }
+
+    /// Fills in what is known only now.
+    pub fn finish(mut self) -> Result<W, EncodeError> {
+        self.end_cluster()?;
+        let front = front(&self.shape, &self.clusters);
+        if front.len() as u64 != self.first_cluster_at {
+            let fewer = "fewer packets than the shape of the file says";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, fewer).into());
+        }
+        self.out.seek(SeekFrom::Start(self.body_at - SEGMENT_HEAD_BYTES as u64))?;
+        self.out.write_all(&segment_head(self.written))?;
+        self.out.write_all(&front)?;
+        self.out.seek(SeekFrom::End(0))?;
+        Ok(self.out)
+    }
+}
+
+/// A whole call in memory: an hour of two parties is about 20 MB.
+pub fn write(call: &Call, selection: Selection) -> Result<Vec<u8>, EncodeError> {
+    let shape = Shape::of(call, selection)?;
+    let mut writer = Writer::new(Cursor::new(Vec::new()), shape)?;
+    for number in 0..shape.minutes() {
+        for packet in opus::minute(call, selection, number)?.packets() {
+            writer.push(packet)?;
+        }
+    }
+    Ok(writer.finish()?.into_inner())
+}
+
+/// Some seconds of a call, to be played by themselves. `from` and `samples` are of the call.
+pub fn write_part(
+    call: &Call,
+    selection: Selection,
+    from: u64,
+    samples: u64,
+) -> Result<Vec<u8>, EncodeError> {
+    let (shape, packets) = opus::part(call, selection, from, samples)?;
+    let mut writer = Writer::new(Cursor::new(Vec::new()), shape)?;
+    for packet in packets {
+        writer.push(&packet)?;
+    }
+    Ok(writer.finish()?.into_inner())
+}
+
+/// Everything before the clusters: its length depends on their number alone.
+fn front(shape: &Shape, clusters: &[ClusterAt]) -> Vec<u8> {
+    let (info, tracks, cues) = (info(shape), tracks(shape), cues(clusters));
     let info_at = seek_head(0, 0, 0).len() as u64;
     let tracks_at = info_at + info.len() as u64;
     let cues_at = tracks_at + tracks.len() as u64;
-
-    let mut body = seek_head(info_at, tracks_at, cues_at);
-    body.extend_from_slice(&info);
-    body.extend_from_slice(&tracks);
-    body.extend_from_slice(&cues);
-    for cluster in clusters {
-        body.extend_from_slice(&cluster.bytes);
-    }
-    let mut out = header();
-    put(&mut out, id::SEGMENT, &body);
-    Ok(out)
+    [seek_head(info_at, tracks_at, cues_at), info, tracks, cues].concat()
 }
 
-struct Cluster {
-    at_ms: u64,
-    bytes: Vec<u8>,
-}
+/// Id of the segment and its size in the longest form, so that it can be filled in.
+const SEGMENT_HEAD_BYTES: usize = 12;
 
-fn clusters(packets: &mut Packets<'_>) -> Result<Vec<Cluster>, OpusError> {
-    let mut clusters = Vec::new();
-    let mut at_ms = 0;
-    let mut packet = packets.next_packet()?;
-    while packet.is_some() {
-        let cluster_ms = at_ms;
-        let mut content = Vec::new();
-        put_uint(&mut content, id::TIMESTAMP, cluster_ms);
-        while let Some(opus) = packet.take_if(|_| at_ms < cluster_ms + CLUSTER_MS) {
-            packet = packets.next_packet()?;
-            // Within CLUSTER_MS, so it fits.
-            let offset = (at_ms - cluster_ms) as i16;
-            if packet.is_none() && packets.padding > 0 {
-                let padding_ns = packets.padding * 1_000_000_000 / OPUS_HZ;
-                let mut group = Vec::new();
-                put(&mut group, id::BLOCK, &block(offset, 0, &opus));
-                put(&mut group, id::DISCARD_PADDING, &(padding_ns as i64).to_be_bytes());
-                put(&mut content, id::BLOCK_GROUP, &group);
-            } else {
-                const KEYFRAME: u8 = 0x80;
-                put(&mut content, id::SIMPLE_BLOCK, &block(offset, KEYFRAME, &opus));
-            }
-            at_ms += PACKET_MS;
-        }
-        let mut bytes = Vec::with_capacity(content.len() + 12);
-        put(&mut bytes, id::CLUSTER, &content);
-        clusters.push(Cluster { at_ms: cluster_ms, bytes });
-    }
-    Ok(clusters)
+fn segment_head(content_bytes: u64) -> [u8; SEGMENT_HEAD_BYTES] {
+    let mut head = [0; SEGMENT_HEAD_BYTES];
+    head[..4].copy_from_slice(&id::SEGMENT.to_be_bytes());
+    head[4..].copy_from_slice(&(content_bytes | 1 << 56).to_be_bytes());
+    head
 }
 
 /// Track, time within the cluster, flags, frame (RFC 9559 §10.2).
@@ -165,8 +248,8 @@ fn seek_head(info_at: u64, tracks_at: u64, cues_at: u64) -> Vec<u8> {
     out
 }
 
-fn info(call: &Assembled) -> Vec<u8> {
-    let duration_ms = call.samples as f64 * 1_000.0 / f64::from(call.sample_rate);
+fn info(shape: &Shape) -> Vec<u8> {
+    let duration_ms = shape.samples as f64 * 1_000.0 / f64::from(shape.sample_rate);
     let mut content = Vec::new();
     put_uint(&mut content, id::TIMESTAMP_SCALE, 1_000_000);
     put(&mut content, id::DURATION, &duration_ms.to_be_bytes());
@@ -177,15 +260,15 @@ fn info(call: &Assembled) -> Vec<u8> {
     out
 }
 
-fn tracks(packets: &Packets<'_>) -> Vec<u8> {
+fn tracks(shape: &Shape) -> Vec<u8> {
     let mut audio = Vec::new();
     put(&mut audio, id::SAMPLING_FREQUENCY, &(OPUS_HZ as f64).to_be_bytes());
-    put_uint(&mut audio, id::CHANNELS, packets.channels as u64);
+    put_uint(&mut audio, id::CHANNELS, shape.channels as u64);
 
     let mut opus_head = b"OpusHead\x01".to_vec();
-    opus_head.push(packets.channels as u8);
-    opus_head.extend_from_slice(&(packets.pre_skip as u16).to_le_bytes());
-    opus_head.extend_from_slice(&packets.sample_rate.to_le_bytes());
+    opus_head.push(shape.channels as u8);
+    opus_head.extend_from_slice(&(shape.pre_skip as u16).to_le_bytes());
+    opus_head.extend_from_slice(&shape.sample_rate.to_le_bytes());
     // No gain, and channel mapping family 0: mono, or left and right.
     opus_head.extend_from_slice(&[0, 0, 0]);
 
@@ -196,7 +279,7 @@ fn tracks(packets: &Packets<'_>) -> Vec<u8> {
     put_uint(&mut entry, id::FLAG_LACING, 0);
     put(&mut entry, id::CODEC_ID, b"A_OPUS");
     put(&mut entry, id::CODEC_PRIVATE, &opus_head);
-    put_uint(&mut entry, id::CODEC_DELAY, packets.pre_skip * 1_000_000_000 / OPUS_HZ);
+    put_uint(&mut entry, id::CODEC_DELAY, shape.pre_skip * 1_000_000_000 / OPUS_HZ);
     put_uint(&mut entry, id::SEEK_PRE_ROLL, SEEK_PRE_ROLL_NS);
     put(&mut entry, id::AUDIO, &audio);
     let mut content = Vec::new();
@@ -206,19 +289,17 @@ fn tracks(packets: &Packets<'_>) -> Vec<u8> {
     out
 }
 
-/// `first_at`: offset of the first cluster.
-fn cues(clusters: &[Cluster], first_at: u64) -> Vec<u8> {
+/// Every number is written with 8 bytes: the index is as long before it is known as after.
+fn cues(clusters: &[ClusterAt]) -> Vec<u8> {
     let mut content = Vec::new();
-    let mut at = first_at;
     for cluster in clusters {
         let mut position = Vec::new();
         put_uint(&mut position, id::CUE_TRACK, TRACK);
-        put(&mut position, id::CUE_CLUSTER_POSITION, &at.to_be_bytes());
+        put(&mut position, id::CUE_CLUSTER_POSITION, &cluster.at.to_be_bytes());
         let mut point = Vec::new();
-        put_uint(&mut point, id::CUE_TIME, cluster.at_ms);
+        put(&mut point, id::CUE_TIME, &cluster.ms.to_be_bytes());
         put(&mut point, id::CUE_TRACK_POSITIONS, &position);
         put(&mut content, id::CUE_POINT, &point);
-        at += cluster.bytes.len() as u64;
     }
     let mut out = Vec::new();
     put(&mut out, id::CUES, &content);

@@ -5,7 +5,7 @@ mod support;
 use std::io::{Cursor, Write};
 use std::process::Command;
 
-use media::{Assembled, flac, webm};
+use media::{Call as Recorded, Selection, flac, webm};
 use support::*;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, SeekMode, SeekTo, TrackType};
@@ -13,7 +13,7 @@ use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::units::Time;
 
-fn call_of(lanes: u16, ms: u64) -> (Assembled, Vec<Vec<i16>>) {
+fn call_of(lanes: u16, ms: u64) -> (Recorded, Vec<Vec<i16>>) {
     let mut call = Call::new();
     let names = ["ana", "ben", "cleo"];
     let labels = ["96", "97", "98"];
@@ -54,7 +54,7 @@ fn file(bytes: &[u8], suffix: &str) -> tempfile::NamedTempFile {
 #[test]
 fn symphonia_demuxes_every_packet_and_seeks() {
     let (built, _) = call_of(2, 12_340);
-    let bytes = webm::write(&built).unwrap();
+    let bytes = webm::write(&built, Selection::Sides).unwrap();
     let probe = || {
         let source =
             MediaSourceStream::new(Box::new(Cursor::new(bytes.clone())), Default::default());
@@ -90,7 +90,7 @@ fn ffprobe_finds_no_fault_and_the_right_length() {
     let Some(mut ffprobe) = tool("ffprobe") else { return };
     for (lanes, channels) in [(1, 1), (2, 2), (3, 2)] {
         let (built, _) = call_of(lanes, 7_300);
-        let file = file(&webm::write(&built).unwrap(), ".webm");
+        let file = file(&webm::write(&built, Selection::Sides).unwrap(), ".webm");
         let output = ffprobe_of(&mut ffprobe, file.path());
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
         let probed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -127,7 +127,7 @@ fn side(samples: &[i16], side: usize) -> Vec<i16> {
 #[test]
 fn ffmpeg_hears_each_party_on_its_side_at_its_time() {
     let (built, voices) = call_of(2, 6_000);
-    let bytes = webm::write(&built).unwrap();
+    let bytes = webm::write(&built, Selection::Sides).unwrap();
     let Some(samples) = ffmpeg_decodes(&bytes, ".webm", "0") else { return };
     assert!(samples.len().abs_diff(2 * 48_000) <= 2 * 160, "{}", samples.len());
     for lane in 0..2 {
@@ -142,7 +142,7 @@ fn ffmpeg_hears_each_party_on_its_side_at_its_time() {
 #[test]
 fn ffmpeg_seeks_to_where_it_was_told() {
     let (built, voices) = call_of(2, 12_000);
-    let bytes = webm::write(&built).unwrap();
+    let bytes = webm::write(&built, Selection::Sides).unwrap();
     let Some(samples) = ffmpeg_decodes(&bytes, ".webm", "7.5") else { return };
     let heard = side(&samples, 0);
     // Half a second after the seek the decoder has settled. ffmpeg counts from the first packet,
@@ -165,8 +165,56 @@ fn ffmpeg_reads_the_flac_to_the_bit() {
 #[test]
 fn a_call_without_a_sample_is_a_file_all_the_same() {
     let built = Call::new().assemble();
-    let bytes = webm::write(&built).unwrap();
+    let bytes = webm::write(&built, Selection::Sides).unwrap();
     assert_eq!(bytes[..4], [0x1a, 0x45, 0xdf, 0xa3]);
     let Some(samples) = ffmpeg_decodes(&bytes, ".webm", "0") else { return };
     assert!(samples.len() <= 160, "{}", samples.len());
+}
+
+#[test]
+fn minutes_are_joined_without_a_seam() {
+    let (built, voices) = call_of(2, 130_000);
+    let bytes = webm::write(&built, Selection::Sides).unwrap();
+    let Some(samples) = ffmpeg_decodes(&bytes, ".webm", "0") else { return };
+    assert!(samples.len().abs_diff(2 * 1_040_000) <= 2 * 160, "{}", samples.len());
+    for (lane, voice) in voices.iter().enumerate() {
+        let heard = side(&samples, lane);
+        // A tenth of a second around a seam is as like what was sent as any other.
+        let likeness = |ms: usize| {
+            let part = ms * 8 - 400..ms * 8 + 400;
+            correlation(&voice[part.clone()], &heard[part])
+        };
+        let elsewhere = likeness(30_000).min(likeness(90_000)).min(likeness(110_000));
+        for seam in [60_000, 120_000] {
+            let at_seam = likeness(seam);
+            assert!(at_seam > elsewhere - 0.05, "lane {lane}: {at_seam}, elsewhere {elsewhere}");
+        }
+    }
+}
+
+#[test]
+fn a_part_is_played_by_itself_and_fits_to_the_next() {
+    let (built, voices) = call_of(2, 20_000);
+    let mut heard = Vec::new();
+    for from in [5_000_u64, 9_000, 13_000] {
+        let bytes = webm::write_part(&built, Selection::Sides, from * 8, 4_000 * 8).unwrap();
+        let Some(samples) = ffmpeg_decodes(&bytes, ".webm", "0") else { return };
+        assert!(samples.len().abs_diff(2 * 32_000) <= 2 * 160, "{}", samples.len());
+        heard.extend(side(&samples, 0).into_iter().take(32_000));
+    }
+    let likeness = correlation(&voices[0][40_000..40_000 + heard.len()], &heard);
+    assert!(likeness > 0.9, "{likeness}");
+}
+
+#[test]
+fn one_track_or_all_in_the_middle_are_mono() {
+    let (built, voices) = call_of(3, 3_000);
+    for (selection, voice) in [(Selection::Track(2), 2), (Selection::Mono, 0)] {
+        let bytes = webm::write(&built, selection).unwrap();
+        let Some(samples) = ffmpeg_decodes(&bytes, ".webm", "0") else { return };
+        assert!(samples.len().abs_diff(24_000) <= 160, "{selection:?}: {}", samples.len());
+        let count = samples.len().min(24_000);
+        let likeness = correlation(&voices[voice][..count], &samples[..count]);
+        assert!(likeness > 0.5, "{selection:?}: {likeness}");
+    }
 }

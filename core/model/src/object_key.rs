@@ -4,6 +4,7 @@
 //! t/{tenant}/segments/{journal}/{first:020}-{last:020}.{part}
 //! t/{tenant}/recordings/{id}/packets
 //! t/{tenant}/recordings/{id}/g{generation}/audio.webm | peaks.json | manifest.json | …
+//! t/{tenant}/recordings/{id}/minutes/{number:05}-{content}
 //! policy/snapshot.json
 //! ```
 
@@ -59,6 +60,12 @@ impl ObjectKey {
         Self(format!("{}packets", recording_prefix(tenant, recording)))
     }
 
+    /// One encoded minute of a call, kept while the call is not built yet. `content`: what it was
+    /// made of, in hex.
+    pub fn minute(tenant: &TenantId, recording: RecordingId, number: u64, content: &str) -> Self {
+        Self(format!("{}{number:05}-{content}", minutes_prefix(tenant, recording)))
+    }
+
     /// One playable output of one build.
     pub fn output(
         tenant: &TenantId,
@@ -112,6 +119,11 @@ pub fn recording_prefix(tenant: &TenantId, recording: RecordingId) -> String {
     format!("t/{tenant}/recordings/{recording}/")
 }
 
+/// Prefix of the encoded minutes of a call.
+pub fn minutes_prefix(tenant: &TenantId, recording: RecordingId) -> String {
+    format!("{}minutes/", recording_prefix(tenant, recording))
+}
+
 /// The files of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
@@ -119,8 +131,12 @@ pub enum Output {
     Webm,
     /// Waveform, BBC audiowaveform version 2 JSON, one channel per track.
     Peaks,
+    /// The same at a glance, at most 1,000 pixels.
+    Overview,
     /// Names and SHA-256 of every part, packet counts, quality.
     Manifest,
+    /// SHA-256 of every part and of the manifest, for `sha256sum --check`.
+    Sums,
 }
 
 impl Output {
@@ -128,7 +144,9 @@ impl Output {
         match self {
             Self::Webm => "audio.webm",
             Self::Peaks => "peaks.json",
+            Self::Overview => "overview.json",
             Self::Manifest => "manifest.json",
+            Self::Sums => "SHA256SUMS",
         }
     }
 }

@@ -114,6 +114,28 @@ pub struct Track {
     pub packets_received: u64,
     pub packets_lost: u64,
     pub duration_ms: u64,
+    /// How it was laid beside the others; absent without a packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<Alignment>,
+}
+
+/// How a track was laid onto call time, and how far it may be off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Alignment {
+    pub method: AlignmentMethod,
+    /// As far as the packets tell. By arrival, differences of the least delay come on top.
+    pub within_ms: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum AlignmentMethod {
+    /// By the sender's own clock, as its RTCP sender reports tell it.
+    SenderReports,
+    /// By when its fastest packets came.
+    Arrival,
 }
 
 /// Something that happened at a time of the call.
@@ -172,6 +194,12 @@ pub mod flag {
     pub const NOT_AUTHENTIC: &str = "not_authentic";
     /// Audio came after the BYE; it is part of the recording.
     pub const MEDIA_AFTER_BYE: &str = "media_after_bye";
+    /// One party is heard, and of the other nothing but silence or no packet at all.
+    pub const ONE_WAY_AUDIO: &str = "one_way_audio";
+    /// Most packets of a stream were of a payload type that was never negotiated.
+    pub const WRONG_CODEC: &str = "wrong_codec";
+    /// A sender's clock was set during the call, or its reports contradict each other.
+    pub const CLOCK_TROUBLE: &str = "clock_trouble";
     /// Our answer was never acknowledged.
     pub const NO_ACK: &str = "no_ack";
 }

@@ -233,6 +233,7 @@ fn track() -> Track {
         packets_received: 3_049,
         packets_lost: 2,
         duration_ms: 61_020,
+        alignment: None,
     }
 }
 

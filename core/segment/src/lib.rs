@@ -22,6 +22,7 @@ mod batch;
 mod body;
 mod key;
 mod packets_object;
+mod packets_stream;
 mod record;
 mod seal;
 mod segment;
@@ -36,6 +37,7 @@ pub use batch::{PacketBatch, PacketRef};
 pub use body::{Body, BodyError, Direction, Document, Format, Packet, SealedMark, StreamInfo};
 pub use key::{KeyError, SealedKey, TenantKeyPair, TenantPublicKey};
 pub use packets_object::{PacketsHeader, PacketsReader, PacketsWriter};
+pub use packets_stream::{PacketsStream, StreamError};
 pub use record::{
     BootId, ClockBody, EndedBody, RecordBodyError, RecordKind, SessionRecord, StartedBody,
 };

@@ -36,9 +36,10 @@ use crate::wire::{Cursor, FormatError, crc32c};
 const MAGIC: &[u8; 8] = b"LKPACKTS";
 const END_MAGIC: &[u8; 8] = b"\0LKPKEND";
 const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 80;
-const END_BYTES: usize = 24;
-const WHAT: &str = "packets object";
+pub(crate) const HEADER_BYTES: usize = 80;
+pub(crate) const END_BYTES: usize = 24;
+pub(crate) const RECORD_CHECKSUM_BYTES: usize = 4;
+pub(crate) const WHAT: &str = "packets object";
 
 /// Whose packets these are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,11 @@ impl PacketsWriter {
         true
     }
 
+    /// What was written since this was last called; the pieces together are the object.
+    pub fn take_written(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
     pub fn finish(mut self) -> Vec<u8> {
         let end = end_fields(self.records);
         self.out.extend_from_slice(&end);
@@ -98,7 +104,7 @@ impl PacketsWriter {
     }
 }
 
-fn end_fields(records: u64) -> Vec<u8> {
+pub(crate) fn end_fields(records: u64) -> Vec<u8> {
     [&END_MAGIC[..], &records.to_le_bytes(), &[0; 4]].concat()
 }
 
@@ -115,9 +121,18 @@ pub struct PacketsReader<'a> {
 
 impl<'a> PacketsReader<'a> {
     pub fn open(whole: &'a [u8]) -> Result<Self, FormatError> {
+        let header = Self::header_of(whole)?;
         let mut cursor = Cursor::new(whole);
+        // It was just read.
+        cursor.take(HEADER_BYTES);
+        Ok(Self { header, cursor, checksums: Vec::new(), newest: None, records: 0, done: false })
+    }
+
+    /// Reads the header, with which `front` begins.
+    pub(crate) fn header_of(front: &[u8]) -> Result<PacketsHeader, FormatError> {
         let short = FormatError::Short { needed: (HEADER_BYTES + END_BYTES) as u64 };
-        let mut header = Cursor::new(cursor.take(HEADER_BYTES).ok_or(short)?);
+        let front = front.get(..HEADER_BYTES).ok_or(short)?;
+        let mut header = Cursor::new(front);
         if header.array().as_ref() != Some(MAGIC) {
             return Err(FormatError::NotOne { what: WHAT });
         }
@@ -125,7 +140,7 @@ impl<'a> PacketsReader<'a> {
         if found != VERSION {
             return Err(FormatError::TooNew { what: WHAT, found });
         }
-        let (fields, checksum) = whole[..HEADER_BYTES].split_at(HEADER_BYTES - 4);
+        let (fields, checksum) = front.split_at(HEADER_BYTES - 4);
         if crc32c(fields).to_le_bytes() != checksum {
             return Err(FormatError::Checksum { what: "packets header" });
         }
@@ -138,8 +153,7 @@ impl<'a> PacketsReader<'a> {
                 journal: JournalId(uuid()?),
             })
         };
-        let header = read().ok_or(FormatError::Malformed { what: "packets header" })?;
-        Ok(Self { header, cursor, checksums: Vec::new(), newest: None, records: 0, done: false })
+        read().ok_or(FormatError::Malformed { what: "packets header" })
     }
 
     /// Checks all of a packets object; the number of its records.

@@ -10,6 +10,7 @@ use model::{Recording, RecordingId};
 use crate::api::{self, ApiError};
 use crate::components::icon::Icon;
 use crate::components::recording_table::Time;
+use crate::listen::Listener;
 use crate::screen::set_title;
 use crate::session::Session;
 use crate::{text, when};
@@ -53,6 +54,7 @@ pub fn LivePage() -> impl IntoView {
             }
         });
     };
+    let listener = Listener::new();
     fetch();
     let poll = move || {
         if !document().hidden() && !session.has_expired() {
@@ -90,6 +92,11 @@ pub fn LivePage() -> impl IntoView {
                     <p class="banner"><Icon name="warning" /><span>{error.to_string()}</span></p>
                 })}
             </div>
+            <div role="alert">
+                {move || listener.problem.get().map(|problem| view! {
+                    <p class="banner"><Icon name="warning" /><span>{problem}</span></p>
+                })}
+            </div>
             <Show when=is_empty>
                 <div class="empty">
                     <h2>"No call is in progress"</h2>
@@ -101,6 +108,7 @@ pub fn LivePage() -> impl IntoView {
                     <LiveTable
                         calls=Signal::derive(move || calls.get().unwrap_or_default())
                         server_ms=server_ms.into()
+                        listener
                     />
                 </div>
             </Show>
@@ -132,7 +140,11 @@ fn merge(shown: Vec<LiveCall>, live: Live, now_ms: f64) -> Vec<LiveCall> {
 }
 
 #[component]
-fn LiveTable(calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>) -> impl IntoView {
+fn LiveTable(
+    calls: Signal<Vec<LiveCall>>,
+    server_ms: Signal<f64>,
+    listener: Listener,
+) -> impl IntoView {
     let ids =
         move || calls.with(|calls| calls.iter().map(|call| call.recording.id).collect::<Vec<_>>());
     view! {
@@ -146,13 +158,14 @@ fn LiveTable(calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>) -> impl IntoV
                     <th scope="col">"Participants"</th>
                     <th scope="col" class="c-tracks">"Tracks"</th>
                     <th scope="col" class="c-edge">"Recorder"</th>
+                    <th scope="col" class="c-listen">"Listen"</th>
                 </tr>
             </thead>
             <tbody>
                 <For
                     each=ids
                     key=|id| *id
-                    children=move |id| view! { <LiveRow id calls server_ms /> }
+                    children=move |id| view! { <LiveRow id calls server_ms listener /> }
                 />
             </tbody>
         </table>
@@ -160,7 +173,12 @@ fn LiveTable(calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>) -> impl IntoV
 }
 
 #[component]
-fn LiveRow(id: RecordingId, calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>) -> impl IntoView {
+fn LiveRow(
+    id: RecordingId,
+    calls: Signal<Vec<LiveCall>>,
+    server_ms: Signal<f64>,
+    listener: Listener,
+) -> impl IntoView {
     let found = Memo::new(move |_| {
         calls.with(|calls| calls.iter().find(|call| call.recording.id == id).cloned())
     });
@@ -192,7 +210,34 @@ fn LiveRow(id: RecordingId, calls: Signal<Vec<LiveCall>>, server_ms: Signal<f64>
             <td class="c-party">{move || with(|call| text::parties(&call.recording))}</td>
             <td class="c-tracks">{move || with(|call| codecs(&call.recording))}</td>
             <td class="c-edge">{move || with(|call| call.recording.edge.to_string())}</td>
+            <td class="c-listen"><Listen id listener /></td>
         </tr>
+    }
+}
+
+/// Begins to listen to a call; then says where the sound is, and goes back or stops.
+#[component]
+fn Listen(id: RecordingId, listener: Listener) -> impl IntoView {
+    let is_heard = Memo::new(move |_| listener.call.get() == Some(id));
+    view! {
+        <Show
+            when=move || is_heard.get()
+            fallback=move || view! {
+                <button type="button" class="listen" on:click=move |_| listener.start(id, None)>
+                    "Listen"
+                </button>
+            }
+        >
+            <button
+                type="button"
+                aria-label="Back 10 seconds"
+                on:click=move |_| listener.skip(-10.0)
+            >
+                "−10 s"
+            </button>
+            <span class="listen-at">{move || text::clock(listener.at_secs.get())}</span>
+            <button type="button" on:click=move |_| listener.stop()>"Stop"</button>
+        </Show>
     }
 }
 

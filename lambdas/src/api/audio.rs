@@ -1,8 +1,9 @@
 //! What can be heard and seen of a call once it is built: audio and its waveform.
 
 use axum::extract::{Path, Query, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use model::access::Permission;
 use model::api::ErrorBody;
 use model::index::Finalized;
 use model::object_key::{ObjectKey, Output};
@@ -16,6 +17,7 @@ use super::content::Content;
 use super::error::ApiError;
 use super::query::known_once;
 use super::{ApiState, MediaBy, packets, recordings, unasked};
+use crate::listening::ListenError;
 
 /// Opus in WebM, as browsers play it.
 const WEBM: &str = "audio/webm";
@@ -25,15 +27,23 @@ const SIGNED_FOR: Duration = Duration::from_secs(60);
 /// The audio of a call: WebM with the parties left and right, or WAV, whole or one track.
 ///
 /// Ranges work for both. May redirect to a signed URL, which needs no sign-in and expires.
+///
+/// With `live=1`, what is known so far of a call in progress: at most 10 s from `from_ms` on, as
+/// WebM that can be played by itself. `Linekeeper-Next-From-Ms` says from where to ask next; 204
+/// that there is nothing new yet.
 #[utoipa::path(get, path = "/v1/recordings/{id}/audio", tag = "recordings",
     params(
         ("id" = RecordingId, Path),
         ("format" = Option<String>, Query, description = "`webm` (else) or `wav`"),
         ("track" = Option<usize>, Query,
             description = "With `wav`: this track alone, counted from 0"),
+        ("live" = Option<String>, Query, description = "`1`: of a call in progress"),
+        ("from_ms" = Option<u64>, Query,
+            description = "With `live`: milliseconds from the start of the call; else the newest"),
         ("Range" = Option<String>, Header, description = "One byte range"),
     ),
     responses(
+        (status = 204, description = "Live: nothing new yet; ask again in a second"),
         (status = 200, description = "The audio", content((Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"))),
         (status = 206, description = "The part that was asked for",
             content((Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"))),
@@ -58,10 +68,13 @@ pub async fn audio(
     let wanted = wanted(&pairs)?;
     let id = recordings::id(&id)?;
     let (held, journal) = recordings::held(&state, &caller, id).await?;
+    if let Wanted::Live { from_ms } = wanted {
+        return live(&state, &caller, &held, &journal, from_ms).await;
+    }
     let built = playable(&held, &journal)?;
     let tag = format!("{}-g{}", id.0.simple(), built.generation);
     match wanted {
-        Wanted::Webm => {
+        Wanted::Webm | Wanted::Live { .. } => {
             let key = ObjectKey::output(caller.tenant(), id, built.generation, Output::Webm);
             if state.media_by == MediaBy::SignedUrl {
                 let url = state.objects.signed_url(&key, WEBM, SIGNED_FOR).await?;
@@ -119,16 +132,37 @@ pub async fn peaks(
 enum Wanted {
     Webm,
     Wav { track: Option<usize> },
+    Live { from_ms: Option<u64> },
 }
 
 fn wanted(pairs: &[(String, String)]) -> Result<Wanted, ApiError> {
-    known_once(pairs, &["format", "track"])?;
+    known_once(pairs, &["format", "track", "live", "from_ms"])?;
     let value =
         |wanted| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
     let track = value("track").map(|text| {
         let right = "write the number of a track, counted from 0";
         text.parse().map_err(|_| ApiError::bad_parameter("track", right))
     });
+    let from_ms = value("from_ms").map(|text| {
+        let right = "write milliseconds from the start of the call";
+        text.parse().map_err(|_| ApiError::bad_parameter("from_ms", right))
+    });
+    match (value("live"), from_ms.transpose()?) {
+        (None | Some("0"), None) => {}
+        (None | Some("0"), Some(_)) => {
+            return Err(ApiError::bad_parameter("from_ms", "it goes with `live=1`"));
+        }
+        (Some("1"), from_ms) if value("format").is_none_or(|format| format == "webm") => {
+            if track.is_some() {
+                return Err(ApiError::bad_parameter("track", "live audio has all tracks"));
+            }
+            return Ok(Wanted::Live { from_ms });
+        }
+        (Some("1"), _) => {
+            return Err(ApiError::bad_parameter("format", "live audio comes as webm"));
+        }
+        (Some(_), _) => return Err(ApiError::bad_parameter("live", "there are 0, 1")),
+    }
     match (value("format"), track.transpose()?) {
         (None | Some("webm"), None) => Ok(Wanted::Webm),
         (Some("wav"), track) => Ok(Wanted::Wav { track }),
@@ -137,6 +171,60 @@ fn wanted(pairs: &[(String, String)]) -> Result<Wanted, ApiError> {
         }
         (Some(_), _) => Err(ApiError::bad_parameter("format", "there are webm, wav")),
     }
+}
+
+/// Where a piece of a live call begins, where the next one does, and whether the call goes on.
+const FROM_MS: HeaderName = HeaderName::from_static("linekeeper-from-ms");
+const NEXT_FROM_MS: HeaderName = HeaderName::from_static("linekeeper-next-from-ms");
+const IN_PROGRESS: HeaderName = HeaderName::from_static("linekeeper-in-progress");
+
+async fn live(
+    state: &ApiState,
+    caller: &Caller,
+    held: &RecordingState,
+    journal: &JournalState,
+    from_ms: Option<u64>,
+) -> Result<Response, ApiError> {
+    let role = caller.account.role;
+    if !role.permits(Permission::Live) {
+        let message = format!("the role {} may not listen to calls in progress", role.as_str());
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message));
+    }
+    let status = held.status(journal);
+    recordings::not_erased(status)?;
+    let Some(started) = held.started.as_ref().filter(|_| status != Status::Stored) else {
+        let message = "this call is no longer in progress: ask for its audio without `live`";
+        return Err(ApiError::conflict("not_in_progress", message));
+    };
+    let session = started.value.session;
+    let piece = state
+        .renders
+        .listeners
+        .piece(state.objects.as_ref(), &state.keys, held, session, from_ms)
+        .await
+        .map_err(|error| match error {
+            ListenError::Storage(error) => error.into(),
+            error => ApiError::internal(error),
+        })?;
+    let login = caller.login();
+    let (from_ms, next_from_ms) = (piece.from_ms, piece.next_from_ms);
+    tracing::info!(target: "audit", %login, recording = %held.id, from_ms, next_from_ms, "listened live");
+    let is_going_on = HeaderValue::from_static(match status {
+        Status::Recording => "1",
+        _ => "0",
+    });
+    let headers = [
+        (FROM_MS, HeaderValue::from(from_ms)),
+        (NEXT_FROM_MS, HeaderValue::from(next_from_ms)),
+        (IN_PROGRESS, is_going_on),
+    ];
+    Ok(match piece.webm {
+        Some(webm) => {
+            let webm_type = [(header::CONTENT_TYPE, HeaderValue::from_static(WEBM))];
+            (headers, webm_type, webm).into_response()
+        }
+        None => (StatusCode::NO_CONTENT, headers).into_response(),
+    })
 }
 
 /// The newest build, or why there is none.
@@ -193,6 +281,8 @@ mod tests {
     fn a_format_or_track_that_does_not_exist_is_named() {
         assert_eq!(ask(&[]).unwrap(), Wanted::Webm);
         assert_eq!(ask(&[("format", "wav")]).unwrap(), Wanted::Wav { track: None });
+        let live = ask(&[("live", "1"), ("from_ms", "4000")]).unwrap();
+        assert_eq!(live, Wanted::Live { from_ms: Some(4_000) });
         let one = ask(&[("track", "1"), ("format", "wav")]).unwrap();
         assert_eq!(one, Wanted::Wav { track: Some(1) });
         for (pairs, named) in [
@@ -200,6 +290,10 @@ mod tests {
             (&[("track", "1")], "format=wav"),
             (&[("format", "wav"), ("track", "left")], "counted from 0"),
             (&[("formta", "wav")], "format, track"),
+            (&[("live", "yes")], "0, 1"),
+            (&[("live", "1"), ("format", "wav")], "webm"),
+            (&[("live", "1"), ("from_ms", "-1")], "milliseconds"),
+            (&[("from_ms", "5")], "live=1"),
         ] {
             let error = ask(pairs).unwrap_err();
             assert!(error.status == 400 && error.message.contains(named), "{}", error.message);

@@ -16,6 +16,7 @@ use model::index::Finalized;
 use super::ApiState;
 use super::content::{Content, Source};
 use super::error::ApiError;
+use crate::listening::Listeners;
 use crate::original::{Original, OriginalError};
 
 /// What is kept of finished renderings. An hour of two parties at 8 kHz is 115 MB.
@@ -26,6 +27,8 @@ const KEPT_BYTES: usize = 256 * 1024 * 1024;
 pub struct Renders {
     kept: Mutex<VecDeque<(String, Bytes)>>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Calls in progress that somebody listens to.
+    pub listeners: Listeners,
 }
 
 /// Held while a packets object is in memory.

@@ -1,60 +1,48 @@
-//! What a build stores: packets object, audio, waveform, manifest.
+//! What a build stores: packets object, audio, waveforms, manifest, checksums.
+
+use std::io::{BufReader, BufWriter, Read as _};
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use media::{Assembled, Manifest, Part, manifest};
-use model::call::CallFacts;
+use media::peaks::Peaks;
+use media::{Call, Manifest, Part, Selection, manifest};
 use model::object_key::{ObjectKey, Output};
-use model::{Position, RecordingId, RecordingState, SessionId};
-use segment::{Opener, PacketsHeader, PacketsWriter, SealedKey, TenantKeyPair};
+use model::{Position, RecordingState, SessionId};
 use storage_ports::{ObjectStore, PutMode, PutOutcome, StorageError};
+use tempfile::NamedTempFile;
 
 use super::FinalizeError;
-use super::gather::{Gathered, records_of};
+use super::gather::{Gatherer, download};
+use super::minutes::Minutes;
+use super::spool::Spool;
 
 /// More builds of one recording than this differ only because something is badly wrong.
 const MOST_GENERATIONS_TRIED: u32 = 100;
-
-/// The packets object of what was gathered.
-pub(super) fn packets(state: &RecordingState, session: SessionId, gathered: &Gathered) -> Bytes {
-    let header = PacketsHeader { recording: state.id, session, journal: state.journal };
-    let mut writer = PacketsWriter::new(&header);
-    for record in gathered.records.values() {
-        // In order and without keys, so none is left out.
-        writer.push(record);
-    }
-    writer.finish().into()
-}
+/// What is read at a time to compare a file with what is stored.
+const COMPARED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Stores the packets object. What another build put there meanwhile is kept beside what is ours.
 pub(super) async fn store_packets(
     objects: &dyn ObjectStore,
     state: &RecordingState,
-    packets: Bytes,
+    packets: &Spool,
 ) -> Result<Part, FinalizeError> {
     let key = ObjectKey::packets(&state.tenant, state.id);
-    let mut packets = packets;
-    if objects.put(&key, packets.clone(), PutMode::IfAbsent).await? == PutOutcome::AlreadyThere {
-        let held = objects.get(&key).await?;
-        if held != packets {
-            packets = merged(state, &held, packets);
-            objects.put(&key, packets.clone(), PutMode::Replace).await?;
-        }
+    if put_same(objects, &key, packets.path()).await? {
+        return part_of(&key, packets.path());
     }
-    Ok(Part::of(key.as_str(), &packets))
-}
-
-/// Ours, and what only the other one has. A damaged object is replaced: ours has every record of
-/// it that the segments still hold.
-fn merged(state: &RecordingState, held: &[u8], ours: Bytes) -> Bytes {
-    let (Ok(held), Ok(reader)) = (records_of(held), segment::PacketsReader::open(&ours)) else {
-        return ours;
-    };
-    let header = reader.header;
-    let mut all = Gathered::default();
-    for record in reader.flatten().chain(held) {
-        all.add(record);
+    // A damaged object is replaced: ours has every record of it that the segments still hold.
+    let held = Spool::verified(download(objects, &key).await?);
+    let header = packets.header().map_err(FinalizeError::of_stream)?;
+    let mut merged = Gatherer::new(objects, state, header.session)?;
+    merged.add_records(packets)?;
+    if let Ok(held) = held {
+        merged.add_records(&held)?;
     }
-    packets(state, header.session, &all)
+    let merged = merged.finish()?.spool;
+    objects.put_file(&key, merged.path(), PutMode::Replace).await?;
+    part_of(&key, merged.path())
 }
 
 /// Whose build this is and what it covers.
@@ -67,27 +55,32 @@ pub(super) struct Whose<'a> {
 
 /// A call, rendered.
 pub(super) struct Rendered {
-    pub call: Assembled,
-    webm: Bytes,
+    pub call: Call,
+    webm: NamedTempFile,
     peaks: Bytes,
+    overview: Bytes,
 }
 
 impl Rendered {
-    /// Decodes and encodes the whole call: on a thread that may block.
-    pub fn make(
-        gathered: Gathered,
-        keys: &TenantKeyPair,
-        session: SessionId,
-        recording: RecordingId,
-        facts: &CallFacts,
-    ) -> Result<Self, FinalizeError> {
-        let sealed: Vec<SealedKey> = gathered.sealed_keys.into_iter().collect();
-        let opener = Opener::new(keys, session, &sealed);
-        let records = gathered.records.into_values();
-        let call = media::assemble(records, &opener, session, recording, facts)?;
-        let webm = media::webm::write(&call)?.into();
-        let peaks = media::peaks::json(&call).into();
-        Ok(Self { call, webm, peaks })
+    /// Decodes and encodes the whole call, minute by minute. Minutes that were encoded before, by
+    /// a build that was cut off or while the call lasted, are taken as they are.
+    pub async fn make(minutes: &Minutes<'_>, call: Arc<Call>) -> Result<Self, FinalizeError> {
+        let shape = media::opus::Shape::of(&call, Selection::Sides)?;
+        let file = BufWriter::new(NamedTempFile::new()?);
+        let mut webm = media::webm::Writer::new(file, shape)?;
+        let mut peaks = Peaks::of(&call);
+        for number in 0..shape.minutes() {
+            let minute = minutes.get(&call, number).await?;
+            for packet in minute.packets() {
+                webm.push(packet)?;
+            }
+            peaks.append(&minute.peaks);
+        }
+        let webm = webm.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        let mut call = Arc::into_inner(call).ok_or(FinalizeError::Shared)?;
+        call.plan.hear(peaks.heard());
+        let (waveform, overview) = (peaks.json(&call), peaks.overview_json(&call));
+        Ok(Self { call, webm, peaks: waveform.into(), overview: overview.into() })
     }
 
     /// Stores the outputs under the first generation from `generation` on that nobody else has
@@ -116,13 +109,19 @@ impl Rendered {
         whose: &Whose<'_>,
         generation: u32,
         packets: &Part,
-    ) -> Result<Option<String>, StorageError> {
+    ) -> Result<Option<String>, FinalizeError> {
         let state = whose.state;
         let key = |output| ObjectKey::output(&state.tenant, state.id, generation, output);
         let mut parts = vec![packets.clone()];
-        for (output, content) in [(Output::Webm, &self.webm), (Output::Peaks, &self.peaks)] {
+        let webm = key(Output::Webm);
+        if !put_same(objects, &webm, self.webm.path()).await? {
+            return Ok(None);
+        }
+        parts.push(part_of(&webm, self.webm.path())?);
+        for (output, content) in [(Output::Peaks, &self.peaks), (Output::Overview, &self.overview)]
+        {
             let key = key(output);
-            if !put_same(objects, &key, content).await? {
+            if !put_same_bytes(objects, &key, content).await? {
                 return Ok(None);
             }
             parts.push(Part::of(key.as_str(), content));
@@ -137,19 +136,27 @@ impl Rendered {
             complete: whose.complete,
             duration_ms: self.call.duration_ms(),
             sample_rate: self.call.sample_rate,
+            software: manifest::SOFTWARE,
+            mos_formula: manifest::FORMULA,
             parts,
             tracks: Manifest::tracks_of(&self.call),
             marks: &self.call.marks,
             flags: self.call.flags.iter().map(String::as_str).collect(),
         };
-        let manifest = Bytes::from(manifest.to_json());
-        let is_stored = put_same(objects, &key(Output::Manifest), &manifest).await?;
-        Ok(is_stored.then(|| manifest::sha256_hex(&manifest)))
+        let content = Bytes::from(manifest.to_json());
+        let sums = Bytes::from(manifest.sums(&content));
+        let is_stored = put_same_bytes(objects, &key(Output::Manifest), &content).await?
+            && put_same_bytes(objects, &key(Output::Sums), &sums).await?;
+        Ok(is_stored.then(|| manifest::sha256_hex(&content)))
     }
 }
 
+fn part_of(key: &ObjectKey, file: &Path) -> Result<Part, FinalizeError> {
+    Ok(Part::of_reader(key.as_str(), std::fs::File::open(file)?)?)
+}
+
 /// False: something else is there.
-async fn put_same(
+async fn put_same_bytes(
     objects: &dyn ObjectStore,
     key: &ObjectKey,
     content: &Bytes,
@@ -158,5 +165,31 @@ async fn put_same(
         PutOutcome::Stored => Ok(true),
         // Our own, from a build that died before the index knew of it, or somebody else's.
         PutOutcome::AlreadyThere => Ok(objects.get(key).await? == *content),
+    }
+}
+
+/// As [`put_same_bytes`], of a file.
+async fn put_same(
+    objects: &dyn ObjectStore,
+    key: &ObjectKey,
+    file: &Path,
+) -> Result<bool, FinalizeError> {
+    if objects.put_file(key, file, PutMode::IfAbsent).await? == PutOutcome::Stored {
+        return Ok(true);
+    }
+    let mut ours = BufReader::new(std::fs::File::open(file)?);
+    let mut at = 0;
+    loop {
+        let mut piece = Vec::new();
+        (&mut ours).take(COMPARED_BYTES as u64).read_to_end(&mut piece)?;
+        // One more byte at the end finds what is longer.
+        let end = at + COMPARED_BYTES as u64;
+        if objects.get_range(key, at..end).await? != piece {
+            return Ok(false);
+        }
+        if piece.len() < COMPARED_BYTES {
+            return Ok(true);
+        }
+        at = end;
     }
 }

@@ -285,6 +285,7 @@ impl Call {
             packets_received: 250,
             packets_lost: 0,
             duration_ms: 5_000,
+            alignment: None,
         };
         let built = Finalized {
             generation: 1,

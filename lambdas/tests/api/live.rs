@@ -106,3 +106,21 @@ async fn health_says_whether_somebody_must_act() {
     assert_eq!(ill["ok"], false);
     assert!(ill["summary"].as_str().unwrap().contains("edge-1 has been silent"), "{ill}");
 }
+
+#[tokio::test]
+async fn only_who_may_hears_a_call_in_progress_and_only_while_it_is() {
+    let api = Api::new().await;
+    let mut call = Call::started(&api, 1, TenantId::default()).await;
+    let path = format!("/v1/recordings/{}/audio?live=1", call.id);
+    let nothing_yet = api.get_as("supervisor", &path).await;
+    assert_eq!((nothing_yet.status.as_u16(), nothing_yet.body.len()), (204, 0));
+    assert_eq!(nothing_yet.header("linekeeper-in-progress"), "1");
+    assert_eq!(nothing_yet.header("linekeeper-next-from-ms"), "0");
+    let message = api.get_as("auditor", &path).await.refused(403, "forbidden");
+    assert!(message.contains("auditor"), "{message}");
+    assert_eq!(api.ask(Method::GET, &path, &[]).await.status, 401);
+    call.ended(&api).await;
+    call.built(&api, b"audio", "{}").await;
+    let message = api.get_as("supervisor", &path).await.refused(409, "not_in_progress");
+    assert!(message.contains("without `live`"), "{message}");
+}

@@ -110,6 +110,7 @@ mod tests {
             packets_received: 1,
             packets_lost: 0,
             duration_ms: 1_500,
+            alignment: None,
         };
         let at = WallTime::from_unix_ms(1_700_000_000_000);
         let recording = Recording {

@@ -3,11 +3,13 @@
 // Each test file uses a part of this.
 #![allow(dead_code)]
 
+use std::sync::Arc;
+
 use audio_codec::Encoder as _;
 use audio_codec::g722::G722Encoder;
 use audio_codec::pcma::PcmaEncoder;
 use audio_codec::pcmu::PcmuEncoder;
-use media::{AssembleError, Assembled, assemble};
+use media::{Call as Recorded, ReadError};
 use model::call::{CallFacts, Party, StreamFact};
 use model::{Position, RecordingId, SessionId, TenantId};
 use segment::{
@@ -19,7 +21,7 @@ pub const FRAME_MS: u64 = 20;
 pub const FRAME: usize = 160;
 const MS: u64 = 1_000_000;
 /// The boot clock when the INVITE came.
-const BOOT_NS: u64 = 77_000_000_000_000;
+pub const BOOT_NS: u64 = 77_000_000_000_000;
 const WALL_MS: i64 = 1_700_000_000_000;
 
 pub struct Call {
@@ -163,12 +165,15 @@ impl Call {
         Opener::new(&self.keys, self.session, &self.sealed_keys)
     }
 
-    pub fn try_assemble(&self, recording: RecordingId) -> Result<Assembled, AssembleError> {
-        let records = self.records.iter().cloned();
-        assemble(records, &self.opener(), self.session, recording, &self.facts)
+    pub fn try_assemble(&self, recording: RecordingId) -> Result<Recorded, ReadError> {
+        let (records, opener) = (Box::new(self.records.clone()), Arc::new(self.opener()));
+        let mut read = Recorded::read(records, opener, self.session, recording, &self.facts)?;
+        let peaks = read.peaks()?;
+        read.plan.hear(peaks.heard());
+        Ok(read)
     }
 
-    pub fn assemble(&self) -> Assembled {
+    pub fn assemble(&self) -> Recorded {
         self.try_assemble(self.session.first_recording()).unwrap()
     }
 
@@ -208,6 +213,7 @@ pub fn stream(index: u16, label: Option<&str>) -> StreamInfo {
             format(0, "PCMU"),
             format(8, "PCMA"),
             format(9, "G722"),
+            format(4, "G723"),
             format(18, "G729"),
             format(101, "telephone-event"),
         ],
@@ -291,6 +297,6 @@ pub fn assert_same(sent: &[i16], got: &[i16]) {
 }
 
 /// The samples of one lane.
-pub fn pcm(call: &Assembled, lane: usize) -> Vec<i16> {
-    call.lanes[lane].pcm().to_vec()
+pub fn pcm(call: &Recorded, lane: usize) -> Vec<i16> {
+    call.lane(lane).unwrap()
 }

@@ -13,7 +13,7 @@
 //! `a/b`) is refused. No two keys of [`model::object_key`] do that.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -82,9 +82,9 @@ impl DirectoryStore {
         done.map_err(|error| storage_error(error, key.as_str()))
     }
 
-    fn write(&self, path: &Path, body: &[u8], mode: PutMode) -> io::Result<PutOutcome> {
+    fn write(&self, path: &Path, mut body: impl Read, mode: PutMode) -> io::Result<PutOutcome> {
         let mut file = tempfile::Builder::new().tempfile_in(self.root.join(TEMPORARY))?;
-        file.write_all(body)?;
+        io::copy(&mut body, &mut file)?;
         file.as_file().sync_all()?;
         let parent = path.parent().unwrap_or(&self.root);
         let mut tries = MAX_TRIES;
@@ -160,6 +160,18 @@ impl DirectoryStore {
     }
 }
 
+/// A directory that is gone is a lost mount: it may come back.
+fn gone_is_unavailable(
+    written: Result<PutOutcome, StorageError>,
+) -> Result<PutOutcome, StorageError> {
+    match written {
+        Err(StorageError::NotFound { .. }) => {
+            Err(StorageError::unavailable(WHAT, "its directory is gone"))
+        }
+        done => done,
+    }
+}
+
 #[async_trait]
 impl ObjectStore for DirectoryStore {
     async fn put(
@@ -168,13 +180,20 @@ impl ObjectStore for DirectoryStore {
         body: Bytes,
         mode: PutMode,
     ) -> Result<PutOutcome, StorageError> {
-        match self.blocking(key, move |store, path| store.write(path, &body, mode)).await {
-            // A lost mount: it may come back.
-            Err(StorageError::NotFound { .. }) => {
-                Err(StorageError::unavailable(WHAT, "its directory is gone"))
-            }
-            done => done,
-        }
+        let written = self.blocking(key, move |store, path| store.write(path, &body[..], mode));
+        gone_is_unavailable(written.await)
+    }
+
+    async fn put_file(
+        &self,
+        key: &ObjectKey,
+        file: &Path,
+        mode: PutMode,
+    ) -> Result<PutOutcome, StorageError> {
+        let file = file.to_owned();
+        let written =
+            self.blocking(key, move |store, path| store.write(path, File::open(file)?, mode));
+        gone_is_unavailable(written.await)
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StorageError> {

@@ -4,6 +4,7 @@
 //! is away loses the *answer*: the work was done, and the caller must be able to repeat it.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -158,6 +159,15 @@ impl<E: ObjectStore + ?Sized> ObjectStore for Faulty<E> {
         mode: PutMode,
     ) -> Result<PutOutcome, StorageError> {
         self.faults.around("put", self.engine.put(key, body, mode)).await
+    }
+
+    async fn put_file(
+        &self,
+        key: &ObjectKey,
+        file: &Path,
+        mode: PutMode,
+    ) -> Result<PutOutcome, StorageError> {
+        self.faults.around("put", self.engine.put_file(key, file, mode)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StorageError> {

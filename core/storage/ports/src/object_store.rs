@@ -1,6 +1,7 @@
 //! Objects: written once, listed by prefix, read in ranges.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -53,6 +54,17 @@ pub trait ObjectStore: Send + Sync {
         body: Bytes,
         mode: PutMode,
     ) -> Result<PutOutcome, StorageError>;
+
+    /// As `put`, from a file, which may be larger than memory. An engine that can stream does.
+    async fn put_file(
+        &self,
+        key: &ObjectKey,
+        file: &Path,
+        mode: PutMode,
+    ) -> Result<PutOutcome, StorageError> {
+        let body = std::fs::read(file).map_err(|error| StorageError::unavailable("file", error))?;
+        self.put(key, body.into(), mode).await
+    }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StorageError>;
 

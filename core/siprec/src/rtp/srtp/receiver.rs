@@ -1,5 +1,7 @@
 //! Receives what the other side of one stream protects, whichever of its keys and sources.
 
+use std::sync::Arc;
+
 use super::session_keys::{Opened, RTCP_HEADER_BYTES, SessionKeys, index_of};
 use super::{Keying, MasterKey, Suite};
 use crate::rtp::packet::{PacketError, RtpHeader};
@@ -26,10 +28,10 @@ pub enum Rejected {
 }
 
 /// The receiving side of one stream.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Receiver {
     /// The one that fitted last is first.
-    keys: Vec<Key>,
+    keys: Vec<Arc<Key>>,
     /// The one heard last is last.
     sources: Vec<Source>,
 }
@@ -70,7 +72,7 @@ impl Receiver {
             let identity = (keying.suite, master.clone());
             if self.keys.iter().all(|known| known.identity != identity) {
                 let session = SessionKeys::derive(keying, master);
-                self.keys.insert(0, Key { identity, session });
+                self.keys.insert(0, Arc::new(Key { identity, session }));
             }
         }
         self.keys.truncate(MAX_KEYS);

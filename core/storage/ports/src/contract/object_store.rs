@@ -12,6 +12,7 @@ use crate::{ObjectStore, PutMode, PutOutcome, StorageError};
 pub async fn object_store(store: &dyn ObjectStore) {
     put_then_get_returns_the_same_bytes(store).await;
     an_empty_object_is_an_object(store).await;
+    a_file_is_put_as_its_bytes_are(store).await;
     replace_replaces(store).await;
     if_absent_keeps_what_is_there(store).await;
     of_many_writers_at_once_one_stores(store).await;
@@ -52,6 +53,27 @@ async fn put_then_get_returns_the_same_bytes(store: &dyn ObjectStore) {
     store.put(&key, body.clone(), PutMode::IfAbsent).await.unwrap();
     assert_eq!(store.get(&key).await.unwrap(), body);
     assert_eq!(store.size(&key).await.unwrap(), 300_001);
+}
+
+async fn a_file_is_put_as_its_bytes_are(store: &dyn ObjectStore) {
+    let key = Folder::new().key("a");
+    let file = std::env::temp_dir().join(unused_name("contract-file-").replace('/', "-"));
+    let body: Vec<u8> = (0..=255_u8).cycle().take(1_000_003).collect();
+    std::fs::write(&file, &body).unwrap();
+    let outcome = store.put_file(&key, &file, PutMode::IfAbsent).await;
+    let again = store.put_file(&key, &file, PutMode::IfAbsent).await;
+    std::fs::write(&file, b"other").unwrap();
+    let replaced_by = store.put_file(&key, &file, PutMode::IfAbsent).await;
+    assert_eq!(outcome.unwrap(), PutOutcome::Stored);
+    assert_eq!(again.unwrap(), PutOutcome::AlreadyThere);
+    assert_eq!(replaced_by.unwrap(), PutOutcome::AlreadyThere);
+    assert_eq!(store.get(&key).await.unwrap(), body);
+    let outcome = store.put_file(&key, &file, PutMode::Replace).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(outcome.unwrap(), PutOutcome::Stored);
+    assert_eq!(store.get(&key).await.unwrap(), b"other"[..]);
+    let missing = store.put_file(&key, &file, PutMode::Replace).await;
+    assert!(missing.is_err(), "the file is gone");
 }
 
 async fn an_empty_object_is_an_object(store: &dyn ObjectStore) {
