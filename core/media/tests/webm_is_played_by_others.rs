@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::process::Command;
 
 use media::{Call as Recorded, Selection, flac, webm};
@@ -29,26 +29,6 @@ fn call_of(lanes: u16, ms: u64) -> (Recorded, Vec<Vec<i16>>) {
     call.negotiate(1, &streams);
     call.receive(packets);
     (call.assemble(), voices)
-}
-
-/// `None` where a tool is not installed; then the test counts as skipped (`cargo xtask test`).
-fn tool(name: &str) -> Option<Command> {
-    if Command::new(name).arg("-version").output().is_ok() {
-        return Some(Command::new(name));
-    }
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    println!("skipped: {test}: {name} is not installed");
-    if let Some(list) = std::env::var_os("LINEKEEPER_SKIPPED_TESTS") {
-        let mut list = std::fs::OpenOptions::new().create(true).append(true).open(list).unwrap();
-        writeln!(list, "{test}: {name} is not installed").unwrap();
-    }
-    None
-}
-
-fn file(bytes: &[u8], suffix: &str) -> tempfile::NamedTempFile {
-    let file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
-    std::fs::write(file.path(), bytes).unwrap();
-    file
 }
 
 #[test]

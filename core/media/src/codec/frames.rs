@@ -1,9 +1,9 @@
 //! Codecs that come frame by frame, each decoded by a crate that was written from the text of its
-//! standard: G.729 (not exact to the bit), GSM full rate, iLBC.
+//! standard: G.729 (not exact to the bit) and GSM full rate.
 
 use oxideav_core::{CodecId, CodecParameters, Decoder, Frame, Packet, TimeBase};
 
-use super::{Codec, GSM_FRAME_BYTES, NARROW_HZ, ilbc_frame};
+use super::{Codec, GSM_FRAME_BYTES, NARROW_HZ};
 
 /// An active frame of G.729.
 pub(super) const G729_FRAME_BYTES: usize = 10;
@@ -15,15 +15,13 @@ pub(super) const G729_SILENCE_BYTES: usize = 2;
 pub(super) struct Frames {
     g729: Option<Box<dyn Decoder>>,
     gsm: Option<Box<dyn Decoder>>,
-    ilbc: Option<Box<dyn Decoder>>,
 }
 
 impl Frames {
     pub fn decode(&mut self, codec: Codec, payload: &[u8], out: &mut Vec<i16>) {
-        let (slot, frame_bytes): (_, usize) = match codec {
+        let (slot, frame_bytes) = match codec {
             Codec::G729 => (&mut self.g729, G729_FRAME_BYTES),
             Codec::GsmFr => (&mut self.gsm, GSM_FRAME_BYTES),
-            Codec::Ilbc { frame_bytes } => (&mut self.ilbc, ilbc_frame(frame_bytes, payload.len())),
             _ => return,
         };
         if slot.is_none() {
@@ -57,7 +55,6 @@ fn make(codec: Codec) -> Option<Box<dyn Decoder>> {
             parameters.extradata = b"gsm".to_vec();
             oxideav_gsm::make_decoder(&parameters).ok()
         }
-        Codec::Ilbc { .. } => oxideav_ilbc::decoder::make_decoder(&parameters("ilbc")).ok(),
         _ => None,
     }
 }

@@ -103,6 +103,16 @@ impl G726 {
 
     /// Whole samples only: bits that are left over at the end are padding.
     pub fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) {
+        self.signals(payload, |signal| {
+            out.push(i16::try_from(signal << 2).unwrap_or(match signal {
+                ..0 => i16::MIN,
+                _ => i16::MAX,
+            }));
+        });
+    }
+
+    /// Reconstructed signals as the Recommendation has them: 14 bits, and more where it overflows.
+    fn signals(&mut self, payload: &[u8], mut take: impl FnMut(i32)) {
         let mut held: u32 = 0;
         let mut held_bits = 0;
         let mask = (1 << self.bits) - 1;
@@ -122,12 +132,12 @@ impl G726 {
                     }
                     Packing::MostFirst => held >> held_bits & mask,
                 };
-                out.push(self.sample(code));
+                take(self.signal(code));
             }
         }
     }
 
-    fn sample(&mut self, code: u32) -> i16 {
+    fn signal(&mut self, code: u32) -> i32 {
         let negative = code >> (self.bits - 1) == 1;
         let mask = (1 << self.bits) - 1;
         let step = if negative { !code & mask } else { code } as usize;
@@ -149,7 +159,7 @@ impl G726 {
 
         self.adapt_predictor(negative, difference, signal, partial, is_transition);
         self.adapt_scale(scale, tables.wi[step], tables.fi[step], is_transition);
-        i16::try_from(signal << 2).unwrap_or(if signal < 0 { i16::MIN } else { i16::MAX })
+        signal
     }
 
     /// LIMA and MIX: Y.
@@ -268,4 +278,45 @@ fn magnitude(log: i32) -> i32 {
 
 fn wrap16(value: i32) -> i32 {
     i32::from(value as i16)
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// Code words that lead through every state, and what SpanDSP 0.0.6 makes of them. (ffmpeg rounds
+    /// the scale factor, MIX, otherwise than the Recommendation.)
+    #[test]
+    fn every_rate_and_packing_is_decoded_to_the_bit() {
+        let mut state = 0x1234_5678_u32;
+        let coded: Vec<u8> = (0..60_000)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                (state >> 24) as u8
+            })
+            .collect();
+        for (bits, packing, expected) in [
+            (2, Packing::LeastFirst, "658a21df7e952bd3dd081f762e885333"),
+            (2, Packing::MostFirst, "871f43568b3d422990009b7f7ac4647c"),
+            (3, Packing::LeastFirst, "1925393cd59b03c26c776f51ae4bb7e5"),
+            (3, Packing::MostFirst, "c814852b552cb8b4e3665991651a134e"),
+            (4, Packing::LeastFirst, "0cbbc16c0d806dee794ff8c6086cb804"),
+            (4, Packing::MostFirst, "bebcb2fd1cd206eab1f77f86467f9d83"),
+            (5, Packing::LeastFirst, "0c66f90be9ce12ad711267380e45c1e6"),
+            (5, Packing::MostFirst, "7b192f995559d6d4568136f6c75c34ae"),
+        ] {
+            let mut bytes = Vec::new();
+            // SpanDSP lets what is too loud wrap around.
+            let wrapped = |signal: i32| bytes.extend(((signal << 2) as i16).to_le_bytes());
+            G726::new(bits, packing).signals(&coded, wrapped);
+            assert_eq!(bytes.len() as u32, 960_000 / bits);
+            let digest = Sha256::digest(&bytes);
+            let digest: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digest, expected, "{bits} bits, {packing:?}");
+        }
+    }
 }

@@ -43,7 +43,8 @@ pub(crate) enum Codec {
     },
     G729,
     GsmFr,
-    /// `frame_bytes`: 38 of 20 ms or 50 of 30 ms (RFC 3952 §3).
+    /// `frame_bytes`: 38 of 20 ms or 50 of 30 ms (RFC 3952 §3). Kept and not decoded: the one decoder
+    /// there is in Rust does not make of ffmpeg's frames what ffmpeg does.
     Ilbc {
         frame_bytes: usize,
     },
@@ -102,7 +103,7 @@ impl Codec {
     pub fn is_decoded(self) -> bool {
         match self {
             Self::G729 => cfg!(feature = "g729"),
-            Self::ComfortNoise | Self::TelephoneEvent | Self::Unknown => false,
+            Self::Ilbc { .. } | Self::ComfortNoise | Self::TelephoneEvent | Self::Unknown => false,
             _ => true,
         }
     }
@@ -231,7 +232,7 @@ impl Decoder {
                 decoder.decode(payload, &mut samples);
                 NARROW_HZ
             }
-            Codec::G729 | Codec::GsmFr | Codec::Ilbc { .. } => {
+            Codec::G729 | Codec::GsmFr => {
                 self.frames.decode(codec, payload, &mut samples);
                 if let Some(silence) = silence_of_g729(payload).filter(|_| codec == Codec::G729) {
                     self.noise.describe(&silence);
@@ -250,7 +251,7 @@ impl Decoder {
                 self.noise.describe(payload);
                 self.sample_rate
             }
-            Codec::TelephoneEvent | Codec::Unknown => self.sample_rate,
+            Codec::Ilbc { .. } | Codec::TelephoneEvent | Codec::Unknown => self.sample_rate,
         };
         self.resample(rate, &samples, out);
         self.scratch = samples;
@@ -443,7 +444,8 @@ mod tests {
     #[test]
     fn what_is_not_decoded_is_nothing() {
         let mut out = Vec::new();
-        for codec in [Codec::Unknown, Codec::TelephoneEvent, Codec::ComfortNoise] {
+        let ilbc = Codec::Ilbc { frame_bytes: 38 };
+        for codec in [Codec::Unknown, Codec::TelephoneEvent, Codec::ComfortNoise, ilbc] {
             Decoder::new(NARROW_HZ).decode(codec, &[1, 2, 3], &mut out);
         }
         assert!(out.is_empty(), "{out:?}");

@@ -3,6 +3,8 @@
 // Each test file uses a part of this.
 #![allow(dead_code)]
 
+use std::io::Write as _;
+use std::process::Command;
 use std::sync::Arc;
 
 use audio_codec::Encoder as _;
@@ -299,4 +301,24 @@ pub fn assert_same(sent: &[i16], got: &[i16]) {
 /// The samples of one lane.
 pub fn pcm(call: &Recorded, lane: usize) -> Vec<i16> {
     call.lane(lane).unwrap()
+}
+
+/// `None` where a tool is not installed; then the test counts as skipped (`cargo xtask test`).
+pub fn tool(name: &str) -> Option<Command> {
+    if Command::new(name).arg("-version").output().is_ok() {
+        return Some(Command::new(name));
+    }
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    println!("skipped: {test}: {name} is not installed");
+    if let Some(list) = std::env::var_os("LINEKEEPER_SKIPPED_TESTS") {
+        let mut list = std::fs::OpenOptions::new().create(true).append(true).open(list).unwrap();
+        writeln!(list, "{test}: {name} is not installed").unwrap();
+    }
+    None
+}
+
+pub fn file(bytes: &[u8], suffix: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
 }
