@@ -1,4 +1,5 @@
-//! What a packet costs the recorder, against the least that receiving it could cost.
+//! What a packet costs the recorder, against the least that receiving it could cost; and what
+//! building audio costs, see [`media`].
 //!
 //! The figure is **R**: the recorder's CPU time per packet divided by that of a bare sink, which
 //! receives the same packets and throws them away. Absolute times say more about the machine and
@@ -16,6 +17,7 @@
 mod cpu;
 mod generate;
 mod measure;
+mod media;
 mod network;
 mod proof;
 mod recorder;
@@ -45,6 +47,11 @@ enum Verb {
     Capture(Capture),
     /// Calls that start and end all the time: memory, descriptors, loss
     Soak(Soak),
+    /// Building audio: against libopus alone, memory, and how soon after its end a call is playable
+    Media(Media),
+    /// Builds one call; started by `media`
+    #[command(hide = true)]
+    MediaBuild(media::Build),
     /// The yardstick; started by `capture`
     #[command(hide = true)]
     Sink,
@@ -99,6 +106,25 @@ pub struct Soak {
     pub dir: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+pub struct Media {
+    /// Lengths of the calls that are built
+    #[arg(long, value_delimiter = ',', default_value = "1,10,60,600")]
+    pub minutes: Vec<u64>,
+    /// Builds that are compared with libopus
+    #[arg(long, default_value_t = 5)]
+    pub pairs: u32,
+    /// Length of the call that is compared with libopus
+    #[arg(long, default_value_t = 300)]
+    pub seconds: u64,
+    /// Where the result goes; absent: nowhere
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Where calls are stored meanwhile: 2 GB for one of ten hours
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Capture(plan) => {
@@ -110,6 +136,8 @@ fn main() -> Result<()> {
             let network = network::enter();
             soak::soak(&plan, network)
         }
+        Verb::Media(plan) => media::media(&plan, network::Network::Shared),
+        Verb::MediaBuild(plan) => media::build(&plan),
         Verb::Sink => sink::run(),
         Verb::Recorder { dir, capture } => recorder::run(&dir, capture),
     }

@@ -95,6 +95,7 @@ impl From<ListenError> for FinalizeError {
             ListenError::Read(error) => Self::Read(error),
             ListenError::Encode(error) => Self::Encode(error),
             ListenError::Temporary(error) => Self::Temporary(error),
+            ListenError::Shared => Self::Shared,
             ListenError::CutOff(error) => Self::CutOff(error),
         }
     }

@@ -40,6 +40,8 @@ pub enum ListenError {
     Encode(#[from] EncodeError),
     #[error("the temporary file of a listener")]
     Temporary(#[from] std::io::Error),
+    #[error("a call is still being read")]
+    Shared,
     #[error("rendering was cut off")]
     CutOff(#[source] tokio::task::JoinError),
 }
@@ -143,12 +145,13 @@ impl Listening {
         Ok(Call::surveyed(self.survey.clone(), records, self.opener.clone(), &facts))
     }
 
-    /// Reads the segments that are new.
+    /// Reads the segments that are new, one after the other: however many they are, memory holds a
+    /// few.
     pub async fn update(
         &mut self,
         objects: &dyn ObjectStore,
         state: &RecordingState,
-        keys: &Arc<TenantKeyPair>,
+        keys_of_tenant: &Arc<TenantKeyPair>,
     ) -> Result<(), ListenError> {
         let listed = objects.list(&segments_prefix(&state.tenant, state.journal)).await?;
         let mut wanted: Vec<_> = listed
@@ -161,31 +164,24 @@ impl Listening {
         let mut reads = stream::iter(wanted)
             .map(async |(name, meta)| (name, read_session(objects, &meta, session).await))
             .buffered(READS_AT_ONCE);
-        // Only once all are read: the survey is shared with nobody while it grows.
-        let mut new = Vec::new();
         while let Some((name, read)) = reads.next().await {
             // A damaged segment is missing here as it will be in the recording.
-            if let Ok(records) = read? {
-                new.extend(records);
+            if let Ok(mut records) = read? {
+                records.sort_by_key(|record| record.position);
+                let survey = Arc::get_mut(&mut self.survey).ok_or(ListenError::Shared)?;
+                let known = self.sealed_keys.len();
+                let keys = records.iter().filter(|record| record.kind == RecordKind::Key);
+                self.sealed_keys.extend(keys.filter_map(|record| record.as_key().ok()));
+                if self.sealed_keys.len() != known {
+                    let sealed: Vec<SealedKey> = self.sealed_keys.iter().cloned().collect();
+                    self.opener = Arc::new(Opener::new(keys_of_tenant, session, &sealed));
+                }
+                for record in &records {
+                    survey.take(record, &self.opener).map_err(ReadError::Sealed)?;
+                    self.spool.push(record)?;
+                }
             }
             self.through = self.through.max(name.last);
-        }
-        let keys_before = self.sealed_keys.len();
-        self.sealed_keys.extend(
-            new.iter()
-                .filter(|record| record.kind == RecordKind::Key)
-                .filter_map(|record| record.as_key().ok()),
-        );
-        if self.sealed_keys.len() != keys_before {
-            let sealed: Vec<SealedKey> = self.sealed_keys.iter().cloned().collect();
-            self.opener = Arc::new(Opener::new(keys, session, &sealed));
-        }
-        new.sort_by_key(|record| record.position);
-        if let Some(survey) = Arc::get_mut(&mut self.survey) {
-            for record in &new {
-                survey.take(record, &self.opener).map_err(ReadError::Sealed)?;
-                self.spool.push(record)?;
-            }
         }
         Ok(())
     }

@@ -19,7 +19,9 @@ pub fn bench(root: &Path, arguments: &[String]) -> Result<()> {
     let mut command = Command::new(target_dir().join("release/bench"));
     command.current_dir(root).args(arguments);
     let says_where = arguments.iter().any(|argument| argument.starts_with("--out"));
-    if matches!(arguments.first().map(String::as_str), Some("capture" | "soak")) && !says_where {
+    if matches!(arguments.first().map(String::as_str), Some("capture" | "soak" | "media"))
+        && !says_where
+    {
         command.args(["--out", RESULTS]);
     }
     run(&mut command)?;
