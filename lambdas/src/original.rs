@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use media::{Call, ReadError};
+use media::{Call, ReadError, Selection};
 use model::api::MetadataDocument;
 use model::call::CallFacts;
 use model::index::Finalized;
@@ -38,6 +38,53 @@ pub enum OriginalError {
     Wav(#[from] media::wav::WavError),
     #[error(transparent)]
     Flac(#[from] media::flac::FlacError),
+    #[error(transparent)]
+    Encode(#[from] media::EncodeError),
+}
+
+/// A file that is made of an original when it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// All tracks as channels, or one alone.
+    Wav {
+        track: Option<usize>,
+    },
+    Flac {
+        track: Option<usize>,
+    },
+    /// WebM of one channel with everybody in it.
+    Mono,
+    /// WebM of one track alone.
+    Track(usize),
+}
+
+impl Made {
+    pub fn track(self) -> Option<usize> {
+        match self {
+            Self::Wav { track } | Self::Flac { track } => track,
+            Self::Track(track) => Some(track),
+            Self::Mono => None,
+        }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Wav { .. } => "audio/wav",
+            Self::Flac { .. } => "audio/flac",
+            Self::Mono | Self::Track(_) => "audio/webm",
+        }
+    }
+
+    /// What follows the id of the recording in the name of the file.
+    pub fn suffix(self) -> String {
+        let part = self.track().map(|track| format!("-track{track}")).unwrap_or_default();
+        match self {
+            Self::Wav { .. } => format!("{part}.wav"),
+            Self::Flac { .. } => format!("{part}.flac"),
+            Self::Mono => "-mono.webm".to_owned(),
+            Self::Track(_) => format!("{part}.webm"),
+        }
+    }
 }
 
 /// A packets object whose checksums are right, and the keys to it.
@@ -75,6 +122,16 @@ impl Original {
             session,
             recording: held.id,
         })
+    }
+
+    /// Any of the files that are made on demand.
+    pub fn made(self, wanted: Made) -> Result<Vec<u8>, OriginalError> {
+        match wanted {
+            Made::Wav { track } => self.wav(track),
+            Made::Flac { track } => self.flac(track),
+            Made::Mono => Ok(media::webm::write(&self.call()?, Selection::Mono)?),
+            Made::Track(track) => Ok(media::webm::write(&self.call()?, Selection::Track(track))?),
+        }
     }
 
     /// The call as WAV: all tracks as channels, or one alone.

@@ -703,8 +703,12 @@ async fn a_long_call_is_encoded_while_it_lasts_to_the_same_file() {
 
     edge.end(&call).await;
     edge.store().await;
-    // One that was damaged is made again; the others need not be.
+    // What was damaged is made again; the others need not be.
     objects.put(&kept[0], Bytes::from_static(b"?"), PutMode::Replace).await.unwrap();
+    let mut changed = objects.get(&kept[1]).await.unwrap().to_vec();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    objects.put(&kept[1], changed.into(), PutMode::Replace).await.unwrap();
     assert_eq!(cloud.build(call.recording).await, Outcome::Built { generation: 1, complete: true });
     cloud.assert_is_whole(call.recording).await;
     assert_eq!(objects.list(&minutes).await.unwrap(), [], "they are in the recording now");

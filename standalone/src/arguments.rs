@@ -106,9 +106,12 @@ pub struct ExportFlags {
     /// The file to write; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// With wav and flac: this track alone, counted from 0
+    /// With webm, wav and flac: this track alone, counted from 0
     #[arg(long, value_name = "N")]
     pub track: Option<usize>,
+    /// With webm: everybody in one channel
+    #[arg(long)]
+    pub mono: bool,
     /// Replace the file if it is there
     #[arg(long)]
     pub force: bool,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use lambdas::original::{Original, OriginalError};
+use lambdas::original::{Made, Original, OriginalError};
 use model::api::MetadataDocument;
 use model::index::Finalized;
 use model::object_key::{ObjectKey, Output};
@@ -23,17 +23,26 @@ use crate::data_dir::DataDir;
 pub async fn export(data_dir: &Path, flags: ExportFlags) -> Result<ExitCode> {
     let data = DataDir::open(data_dir).await?;
     let source = Source::find(&data, flags.id).await?;
-    if flags.track.is_some() && !matches!(flags.format, ExportFormat::Wav | ExportFormat::Flac) {
-        bail!("--track: one track alone comes as wav or flac");
+    let is_audio =
+        matches!(flags.format, ExportFormat::Webm | ExportFormat::Wav | ExportFormat::Flac);
+    if flags.track.is_some() && !is_audio {
+        bail!("--track: one track alone comes as webm, wav or flac");
+    }
+    if flags.mono && (flags.format != ExportFormat::Webm || flags.track.is_some()) {
+        bail!("--mono: everybody in one channel comes as webm");
     }
     if let Some(track) = flags.track.filter(|track| *track >= source.built.tracks.len()) {
         let tracks = source.built.tracks.len();
         bail!("--track {track}: the call has {tracks} track(s), counted from 0");
     }
     let bytes = match flags.format {
-        ExportFormat::Webm => source.webm().await?,
-        ExportFormat::Wav => source.make(move |original| original.wav(flags.track)).await?.into(),
-        ExportFormat::Flac => source.make(move |original| original.flac(flags.track)).await?.into(),
+        ExportFormat::Webm => match (flags.track, flags.mono) {
+            (Some(track), _) => source.made(Made::Track(track)).await?,
+            (None, true) => source.made(Made::Mono).await?,
+            (None, false) => source.webm().await?,
+        },
+        ExportFormat::Wav => source.made(Made::Wav { track: flags.track }).await?,
+        ExportFormat::Flac => source.made(Made::Flac { track: flags.track }).await?,
         ExportFormat::Json => source.json().await?,
         ExportFormat::Pcap => source.make(Original::pcap).await?.into(),
         ExportFormat::Vcon => source.vcon().await?,
@@ -72,6 +81,10 @@ impl<'a> Source<'a> {
         let generation = self.built.generation;
         let key = ObjectKey::output(&self.held.tenant, self.held.id, generation, Output::Webm);
         Ok(self.data.engines.objects().get(&key).await?)
+    }
+
+    async fn made(&self, wanted: Made) -> Result<Bytes> {
+        Ok(self.make(move |original| original.made(wanted)).await?.into())
     }
 
     /// What `work` makes of the original.

@@ -32,7 +32,8 @@ pub struct Manifest<'a> {
     pub mos_formula: &'static str,
     pub parts: Vec<Part>,
     pub tracks: Vec<ManifestTrack<'a>>,
-    pub marks: &'a [Mark],
+    /// Without the keys that were pressed: whoever may see those asks the index.
+    pub marks: Vec<Mark>,
     pub flags: Vec<&'a str>,
 }
 
@@ -79,6 +80,13 @@ impl<'a> Manifest<'a> {
     pub fn tracks_of(call: &'a Plan) -> Vec<ManifestTrack<'a>> {
         let track = |lane: &'a Lane| ManifestTrack { track: &lane.track, quality: lane.quality };
         call.lanes.iter().map(track).collect()
+    }
+
+    /// See [`Manifest::marks`].
+    pub fn marks_of(call: &Plan) -> Vec<Mark> {
+        let mut marks = call.marks.clone();
+        marks.iter_mut().for_each(Mark::hide_digit);
+        marks
     }
 
     /// What `sha256sum --check` reads, beside the manifest: every part, and the manifest itself,

@@ -23,6 +23,8 @@ pub enum Permission {
     Play,
     /// See calls in progress.
     Live,
+    /// See which keys were pressed: they may be a PIN or a card number.
+    Digits,
     /// See how the system is.
     System,
 }
@@ -62,5 +64,6 @@ impl Role {
 fn an_auditor_reads_and_does_not_listen() {
     assert!(Role::Auditor.permits(Permission::View));
     assert!(!Role::Auditor.permits(Permission::Play));
+    assert!(!Role::Supervisor.permits(Permission::Digits));
     assert!(Role::ALL.iter().all(|role| Role::parse(role.as_str()) == Some(*role)));
 }

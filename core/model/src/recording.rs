@@ -165,6 +165,15 @@ pub enum MarkKind {
     Leave,
 }
 
+impl Mark {
+    /// Forgets which key was pressed, as it may be one of a PIN. That one was pressed remains.
+    pub fn hide_digit(&mut self) {
+        if self.kind == MarkKind::Dtmf {
+            self.detail = None;
+        }
+    }
+}
+
 /// The flags a recording can carry. Open-ended: a reader must accept others.
 pub mod flag {
     /// No SIPREC metadata came at all.

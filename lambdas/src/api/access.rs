@@ -13,7 +13,8 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::access::Permission;
-use model::{TenantId, UserId};
+use model::recording::Mark;
+use model::{Recording, TenantId, UserId};
 use sha2::{Digest, Sha256};
 use storage_ports::Account;
 
@@ -126,6 +127,14 @@ pub struct Caller {
 impl Caller {
     pub fn tenant(&self) -> &TenantId {
         &self.account.tenant
+    }
+
+    /// A recording as this caller may see it.
+    pub fn shown(&self, mut recording: Recording) -> Recording {
+        if !self.account.role.permits(Permission::Digits) {
+            recording.marks.iter_mut().for_each(Mark::hide_digit);
+        }
+        recording
     }
 
     pub fn login(&self) -> &UserId {

@@ -18,15 +18,17 @@ use super::error::ApiError;
 use super::query::known_once;
 use super::{ApiState, MediaBy, packets, recordings, unasked};
 use crate::listening::ListenError;
+use crate::original::Made;
 
 /// Opus in WebM, as browsers play it.
 const WEBM: &str = "audio/webm";
 /// Long enough to be followed, short enough to be useless when it leaks.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
 
-/// The audio of a call: WebM with the parties left and right, or WAV, whole or one track.
+/// The audio of a call: WebM with the parties left and right, or WAV or FLAC with a channel for each
+/// track; one track alone; or everybody in one channel.
 ///
-/// Ranges work for both. May redirect to a signed URL, which needs no sign-in and expires.
+/// Ranges work for all. May redirect to a signed URL, which needs no sign-in and expires.
 ///
 /// With `live=1`, what is known so far of a call in progress: at most 10 s from `from_ms` on, as
 /// WebM that can be played by itself. `Linekeeper-Next-From-Ms` says from where to ask next; 204
@@ -34,9 +36,10 @@ const SIGNED_FOR: Duration = Duration::from_secs(60);
 #[utoipa::path(get, path = "/v1/recordings/{id}/audio", tag = "recordings",
     params(
         ("id" = RecordingId, Path),
-        ("format" = Option<String>, Query, description = "`webm` (else) or `wav`"),
+        ("format" = Option<String>, Query, description = "`webm` (else), `wav` or `flac`"),
         ("track" = Option<usize>, Query,
-            description = "With `wav`: this track alone, counted from 0"),
+            description = "This track alone, counted from 0"),
+        ("mono" = Option<String>, Query, description = "`1`: everybody in one channel, as WebM"),
         ("live" = Option<String>, Query, description = "`1`: of a call in progress"),
         ("from_ms" = Option<u64>, Query,
             description = "With `live`: milliseconds from the start of the call; else the newest"),
@@ -44,9 +47,10 @@ const SIGNED_FOR: Duration = Duration::from_secs(60);
     ),
     responses(
         (status = 204, description = "Live: nothing new yet; ask again in a second"),
-        (status = 200, description = "The audio", content((Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"))),
+        (status = 200, description = "The audio", content(
+            (Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/flac"))),
         (status = 206, description = "The part that was asked for",
-            content((Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"))),
+            content((Vec<u8> = "audio/webm"), (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/flac"))),
         (status = 304, description = "Nothing has changed"),
         (status = 307, description = "It is at the signed URL in `Location`"),
         (status = 400, description = "A parameter is wrong", body = ErrorBody),
@@ -83,15 +87,15 @@ pub async fn audio(
             let content = object(&state, key, WEBM, format!("{tag}-webm")).await?;
             Ok(content.named(format!("{id}.webm")).respond(&method, &headers))
         }
-        Wanted::Wav { track } => {
-            if let Some(track) = track.filter(|track| *track >= built.tracks.len()) {
+        Wanted::Made(made) => {
+            if let Some(track) = made.track().filter(|track| *track >= built.tracks.len()) {
                 let tracks = built.tracks.len();
                 let message = format!("there is no track {track}: the call has {tracks}, from 0");
                 return Err(ApiError::not_found(message));
             }
-            let part = track.map(|track| format!("-track{track}")).unwrap_or_default();
-            let content = packets::wav(&state, &held, built, track, format!("{tag}-wav{part}"));
-            Ok(content.await?.named(format!("{id}{part}.wav")).respond(&method, &headers))
+            let suffix = made.suffix();
+            let content = packets::made(&state, &held, built, made, format!("{tag}{suffix}"));
+            Ok(content.await?.named(format!("{id}{suffix}")).respond(&method, &headers))
         }
     }
 }
@@ -131,12 +135,12 @@ pub async fn peaks(
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
     Webm,
-    Wav { track: Option<usize> },
+    Made(Made),
     Live { from_ms: Option<u64> },
 }
 
 fn wanted(pairs: &[(String, String)]) -> Result<Wanted, ApiError> {
-    known_once(pairs, &["format", "track", "live", "from_ms"])?;
+    known_once(pairs, &["format", "track", "mono", "live", "from_ms"])?;
     let value =
         |wanted| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
     let track = value("track").map(|text| {
@@ -163,13 +167,22 @@ fn wanted(pairs: &[(String, String)]) -> Result<Wanted, ApiError> {
         }
         (Some(_), _) => return Err(ApiError::bad_parameter("live", "there are 0, 1")),
     }
-    match (value("format"), track.transpose()?) {
+    let is_mono = match value("mono") {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Err(ApiError::bad_parameter("mono", "there are 0, 1")),
+    };
+    let track = track.transpose()?;
+    if is_mono && (track.is_some() || value("format").is_some_and(|format| format != "webm")) {
+        return Err(ApiError::bad_parameter("mono", "it is all tracks, as webm"));
+    }
+    match (value("format"), track) {
+        (None | Some("webm"), None) if is_mono => Ok(Wanted::Made(Made::Mono)),
         (None | Some("webm"), None) => Ok(Wanted::Webm),
-        (Some("wav"), track) => Ok(Wanted::Wav { track }),
-        (None | Some("webm"), Some(_)) => {
-            Err(ApiError::bad_parameter("track", "one track alone comes as WAV: add `format=wav`"))
-        }
-        (Some(_), _) => Err(ApiError::bad_parameter("format", "there are webm, wav")),
+        (None | Some("webm"), Some(track)) => Ok(Wanted::Made(Made::Track(track))),
+        (Some("wav"), track) => Ok(Wanted::Made(Made::Wav { track })),
+        (Some("flac"), track) => Ok(Wanted::Made(Made::Flac { track })),
+        (Some(_), _) => Err(ApiError::bad_parameter("format", "there are webm, wav, flac")),
     }
 }
 
@@ -280,16 +293,23 @@ mod tests {
     #[test]
     fn a_format_or_track_that_does_not_exist_is_named() {
         assert_eq!(ask(&[]).unwrap(), Wanted::Webm);
-        assert_eq!(ask(&[("format", "wav")]).unwrap(), Wanted::Wav { track: None });
+        let made = |pairs: &[(&str, &str)]| match ask(pairs).unwrap() {
+            Wanted::Made(made) => made,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(made(&[("format", "wav")]), Made::Wav { track: None });
+        assert_eq!(made(&[("format", "flac")]), Made::Flac { track: None });
+        assert_eq!(made(&[("track", "2")]), Made::Track(2));
+        assert_eq!(made(&[("mono", "1")]), Made::Mono);
         let live = ask(&[("live", "1"), ("from_ms", "4000")]).unwrap();
         assert_eq!(live, Wanted::Live { from_ms: Some(4_000) });
         let one = ask(&[("track", "1"), ("format", "wav")]).unwrap();
-        assert_eq!(one, Wanted::Wav { track: Some(1) });
+        assert_eq!(one, Wanted::Made(Made::Wav { track: Some(1) }));
         for (pairs, named) in [
-            (&[("format", "mp3")][..], "webm, wav"),
-            (&[("track", "1")], "format=wav"),
+            (&[("format", "mp3")][..], "webm, wav, flac"),
+            (&[("mono", "1"), ("track", "1")], "all tracks"),
             (&[("format", "wav"), ("track", "left")], "counted from 0"),
-            (&[("formta", "wav")], "format, track"),
+            (&[("formta", "wav")], "format, track, mono"),
             (&[("live", "yes")], "0, 1"),
             (&[("live", "1"), ("format", "wav")], "webm"),
             (&[("live", "1"), ("from_ms", "-1")], "milliseconds"),

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use model::RecordingId;
 use model::api::{CommandOutcome, ErrorBody, Live};
 use model::command::{self, Command, CommandBody};
 use model::id::CommandId;
 use model::recording::Status;
+use model::{Recording, RecordingId};
 use sha2::{Digest, Sha256};
 use storage_ports::Message;
 
@@ -43,6 +43,8 @@ pub async fn live(
 ) -> Result<Response, ApiError> {
     unasked(query)?;
     let recordings = state.index.live(caller.tenant()).await?;
+    let recordings: Vec<Recording> =
+        recordings.into_iter().map(|recording| caller.shown(recording)).collect();
     let shown = serde_json::to_vec(&recordings).map_err(ApiError::internal)?;
     let etag = format!("\"{}\"", hex(&Sha256::digest(&shown)[..16]));
     let tag = HeaderValue::try_from(&etag).map_err(ApiError::internal)?;

@@ -1,4 +1,4 @@
-//! What is made of a recording's packets object when it is asked for: WAV, and metadata that was
+//! What is made of a recording's packets object when it is asked for: WAV, FLAC, one track or one channel alone, and metadata that was
 //! too large for the index.
 //!
 //! Rendering takes a whole call through its decoders, so only one is done at a time, and the
@@ -17,7 +17,7 @@ use super::ApiState;
 use super::content::{Content, Source};
 use super::error::ApiError;
 use crate::listening::Listeners;
-use crate::original::{Original, OriginalError};
+use crate::original::{Made, Original, OriginalError};
 
 /// What is kept of finished renderings. An hour of two parties at 8 kHz is 115 MB.
 const KEPT_BYTES: usize = 256 * 1024 * 1024;
@@ -67,23 +67,23 @@ pub async fn documents(
     Ok(documents)
 }
 
-/// The call as WAV, whole or one track.
-pub async fn wav(
+/// A file that is made of the packets.
+pub async fn made(
     state: &ApiState,
     held: &RecordingState,
     built: &Finalized,
-    track: Option<usize>,
+    wanted: Made,
     tag: String,
 ) -> Result<Content, ApiError> {
     let bytes = match state.renders.find(&tag) {
         Some(bytes) => bytes,
-        None => render(state, held, built, track, &tag).await?,
+        None => render(state, held, built, wanted, &tag).await?,
     };
     Ok(Content {
         bytes: bytes.len() as u64,
         source: Source::Memory(bytes),
         etag: tag,
-        content_type: HeaderValue::from_static("audio/wav"),
+        content_type: HeaderValue::from_static(wanted.content_type()),
         file_name: None,
     })
 }
@@ -92,7 +92,7 @@ async fn render(
     state: &ApiState,
     held: &RecordingState,
     built: &Finalized,
-    track: Option<usize>,
+    wanted: Made,
     tag: &str,
 ) -> Result<Bytes, ApiError> {
     let turn = state.renders.turn().await;
@@ -100,9 +100,9 @@ async fn render(
     if let Some(bytes) = state.renders.find(tag) {
         return Ok(bytes);
     }
-    let wav = open(state, held, built, turn, move |original| original.wav(track));
-    let (wav, _turn) = wav.await?;
-    let bytes = Bytes::from(wav);
+    let made = open(state, held, built, turn, move |original| original.made(wanted));
+    let (made, _turn) = made.await?;
+    let bytes = Bytes::from(made);
     state.renders.keep(tag.to_owned(), bytes.clone());
     Ok(bytes)
 }

@@ -47,7 +47,8 @@ pub async fn list(
     let query = search_query(&pairs)?;
     let page = state.index.search(caller.tenant(), &query).await?;
     let next = page.next.as_ref().map(Cursor::encode);
-    Ok(Json(Recordings { recordings: page.items, next }))
+    let recordings = page.items.into_iter().map(|item| caller.shown(item)).collect();
+    Ok(Json(Recordings { recordings, next }))
 }
 
 /// One recording.
@@ -68,7 +69,8 @@ pub async fn one(
     unasked(query)?;
     let id = self::id(&id)?;
     let (held, journal) = self::held(&state, &caller, id).await?;
-    held.view(&journal).map(Json).ok_or_else(|| unknown(id))
+    let view = held.view(&journal).ok_or_else(|| unknown(id))?;
+    Ok(Json(caller.shown(view)))
 }
 
 /// Every SIPREC document of the call, as received and when, in the order in which they came.

@@ -57,7 +57,8 @@ pub async fn related(
             }
         }
     }
-    let recordings = found.into_values().take(MAX_RELATED).collect();
+    let found = found.into_values().take(MAX_RELATED);
+    let recordings = found.map(|recording| caller.shown(recording)).collect();
     Ok(Json(Recordings { recordings, next: None }))
 }
 

@@ -13,6 +13,7 @@ use media::opus::{Minute, minute, minute_content};
 use media::{Call, Selection};
 use model::object_key::{ObjectKey, minutes_prefix};
 use model::{RecordingId, TenantId};
+use sha2::{Digest as _, Sha256};
 use storage_ports::{ObjectStore, PutMode, StorageError};
 
 use super::FinalizeError;
@@ -89,8 +90,8 @@ impl Minutes<'_> {
 
     async fn kept(&self, key: &ObjectKey) -> Result<Option<Minute>, StorageError> {
         match self.objects.get(key).await {
-            // One that cannot be read is made again.
-            Ok(bytes) => Ok(postcard::from_bytes(&bytes).ok()),
+            // One that is not what was kept is made again.
+            Ok(bytes) => Ok(opened(&bytes)),
             Err(StorageError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -109,9 +110,23 @@ impl Minutes<'_> {
         let made = tokio::task::spawn_blocking(move || minute(&of, Selection::Sides, number));
         let made = made.await.map_err(FinalizeError::CutOff)??;
         if let Some(key) = key {
-            let bytes = postcard::to_stdvec(&made).expect("vectors have no failing serialiser");
-            self.objects.put(&key, bytes.into(), PutMode::Replace).await?;
+            self.objects.put(&key, kept(&made).into(), PutMode::Replace).await?;
         }
         Ok(made)
     }
+}
+
+const DIGEST_BYTES: usize = 32;
+
+/// A minute as it is kept: after the SHA-256 of the rest, because it becomes audio without a look.
+fn kept(minute: &Minute) -> Vec<u8> {
+    let body = postcard::to_stdvec(minute).expect("vectors have no failing serialiser");
+    let mut bytes = Sha256::digest(&body).to_vec();
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+fn opened(bytes: &[u8]) -> Option<Minute> {
+    let (digest, body) = bytes.split_at_checked(DIGEST_BYTES)?;
+    (digest == Sha256::digest(body).as_slice()).then(|| postcard::from_bytes(body).ok()).flatten()
 }

@@ -140,7 +140,7 @@ impl Rendered {
             mos_formula: manifest::FORMULA,
             parts,
             tracks: Manifest::tracks_of(&self.call),
-            marks: &self.call.marks,
+            marks: Manifest::marks_of(&self.call),
             flags: self.call.flags.iter().map(String::as_str).collect(),
         };
         let content = Bytes::from(manifest.to_json());

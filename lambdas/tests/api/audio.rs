@@ -185,6 +185,34 @@ async fn wav_is_made_when_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn one_track_or_one_channel_comes_as_webm_and_all_without_loss_as_flac() {
+    let api = Api::new().await;
+    let call = built(&api).await;
+    let path = format!("/v1/recordings/{}/audio", call.id);
+    for (query, begin, content_type) in [
+        ("track=0", &b"\x1a\x45\xdf\xa3"[..], "audio/webm"),
+        ("track=1", b"\x1a\x45\xdf\xa3", "audio/webm"),
+        ("mono=1", b"\x1a\x45\xdf\xa3", "audio/webm"),
+        ("format=flac", b"fLaC", "audio/flac"),
+    ] {
+        let answer = api.get_as("supervisor", &format!("{path}?{query}")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, content_type));
+        assert!(answer.body.starts_with(begin), "{query}");
+        let channels = match content_type {
+            // In the stream's information (RFC 9639 §8.2), less one, after 4 + 4 + 10 + 2.5 bytes.
+            "audio/flac" => (answer.body[20] >> 1 & 7) + 1,
+            _ => {
+                let head = answer.body.windows(8).position(|bytes| bytes == b"OpusHead");
+                answer.body[head.expect("a header of Opus") + 9]
+            }
+        };
+        assert_eq!(channels, if query == "format=flac" { 2 } else { 1 }, "{query}");
+    }
+    let path = format!("{path}?track=2");
+    api.get_as("supervisor", &path).await.refused(404, "not_found");
+}
+
+#[tokio::test]
 async fn damage_to_the_original_is_never_served_as_audio() {
     let api = Api::new().await;
     let call = built(&api).await;

@@ -12,7 +12,7 @@ use model::access::Role;
 use model::call::{CallFacts, Party};
 use model::index::Finalized;
 use model::object_key::{ObjectKey, Output};
-use model::recording::Track;
+use model::recording::{Mark, MarkKind, Track};
 use model::{
     EdgeId, EventBody, JournalId, Position, RecordingEvent, RecordingId, SessionId, TenantId,
     UserId, WallTime,
@@ -287,6 +287,13 @@ impl Call {
             duration_ms: 5_000,
             alignment: None,
         };
+        let key_pressed = Mark {
+            kind: MarkKind::Dtmf,
+            from_ms: 1_000,
+            to_ms: 1_100,
+            track: Some(0),
+            detail: Some("7".to_owned()),
+        };
         let built = Finalized {
             generation: 1,
             through,
@@ -294,7 +301,7 @@ impl Call {
             duration_ms: 5_000,
             tracks: vec![track("1"), track("2")],
             packets: Some(500),
-            marks: vec![],
+            marks: vec![key_pressed],
             flags: BTreeSet::new(),
             sha256: "00".repeat(32),
             sealed_keys,

@@ -166,3 +166,19 @@ async fn a_call_whose_start_is_not_known_yet_is_not_shown() {
     let path = format!("/v1/recordings/{}", call.id);
     api.get_as("stranger", &path).await.refused(404, "not_found");
 }
+
+#[tokio::test]
+async fn which_keys_were_pressed_is_for_who_may_know() {
+    let api = Api::new().await;
+    let mut call = Call::started(&api, 1, TenantId::default()).await;
+    call.ended(&api).await;
+    call.built(&api, b"audio", "{}").await;
+    let one = format!("/v1/recordings/{}", call.id);
+    for (who, digit) in [("administrator", json!("7")), ("supervisor", json!(null))] {
+        let mark = api.get_as(who, &one).await.json()["marks"][0].clone();
+        assert_eq!((&mark["kind"], &mark["from_ms"]), (&json!("dtmf"), &json!(1_000)), "{mark}");
+        assert_eq!(mark["detail"], digit, "{who}");
+        let list = api.get_as(who, "/v1/recordings").await.json();
+        assert_eq!(list["recordings"][0]["marks"][0]["detail"], digit, "{who}");
+    }
+}
