@@ -113,6 +113,7 @@ impl Edge {
             packets_received: 9_000,
             packets_lost: 0,
             duration_ms: LENGTH.as_millis() as u64,
+            alignment: None,
         };
         Finalized {
             generation: 1,
