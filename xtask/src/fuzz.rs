@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::run::{exists, output, run};
 
 /// Where fuzz crates lie.
-const FUZZED: [&str; 3] = ["core/siprec", "core/segment", "edge-recorder"];
+const FUZZED: [&str; 4] = ["core/siprec", "core/segment", "core/media", "edge-recorder"];
 
 pub fn fuzz(root: &Path, secs: u64) -> Result<()> {
     if !exists("cargo-fuzz") {
