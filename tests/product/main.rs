@@ -2,6 +2,7 @@
 
 mod a_call_by_another_client_can_be_found_and_played;
 mod a_call_goes_on_after_kill_9;
+mod a_call_in_progress_is_heard;
 mod a_store_that_fails_loses_and_doubles_nothing;
 mod an_encrypted_call_is_recorded;
 mod bad_input_is_told_clearly;

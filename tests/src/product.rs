@@ -167,6 +167,33 @@ impl Product {
         (answer.status().as_u16(), bytes)
     }
 
+    /// Some seconds of a call in progress.
+    pub fn live_piece(&self, id: &str, from_ms: u64) -> LivePiece {
+        let path = format!("/v1/recordings/{id}/audio?live=1&from_ms={from_ms}");
+        let answer = Self::agent()
+            .get(format!("{}{path}", self.http))
+            .header("authorization", format!("Bearer {}", self.token))
+            .call();
+        let mut answer = answer.expect("the API answers");
+        let number = |name: &str| {
+            let text = answer.headers().get(name)?.to_str().ok()?;
+            text.parse::<u64>().ok()
+        };
+        let (from_ms, next_from_ms) =
+            (number("linekeeper-from-ms"), number("linekeeper-next-from-ms"));
+        let is_in_progress = number("linekeeper-in-progress") == Some(1);
+        let status = answer.status().as_u16();
+        let mut webm = Vec::new();
+        answer.body_mut().as_reader().read_to_end(&mut webm).expect("the body can be read");
+        LivePiece {
+            status,
+            from_ms: from_ms.unwrap_or(0),
+            next_from_ms: next_from_ms.unwrap_or(0),
+            is_in_progress,
+            webm: (status == 200).then_some(webm),
+        }
+    }
+
     pub fn metrics(&self) -> String {
         let mut answer = ureq::get(format!("{}/metrics", self.admin)).call().expect("metrics");
         answer.body_mut().read_to_string().expect("metrics are text")
@@ -248,6 +275,15 @@ impl Drop for Product {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the API has of a call in progress from some time on.
+pub struct LivePiece {
+    pub status: u16,
+    pub from_ms: u64,
+    pub next_from_ms: u64,
+    pub is_in_progress: bool,
+    pub webm: Option<Vec<u8>>,
 }
 
 pub fn has_id(recording: &Value, call_id: &str) -> bool {
