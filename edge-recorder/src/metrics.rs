@@ -48,6 +48,10 @@ fn describe() {
     describe_gauge!("linekeeper_calls_active", "Recording sessions in progress");
     describe_counter!("linekeeper_calls_total", "Recording sessions accepted");
     describe_counter!("linekeeper_calls_refused_total", "Recording sessions refused, by reason");
+    describe_counter!(
+        "linekeeper_calls_flagged_total",
+        "Calls in progress that did not sound as they should, by flag"
+    );
     describe_counter!("linekeeper_rtp_packets_total", "RTP packets recorded");
     describe_counter!(
         "linekeeper_rtp_lost_packets_total",

@@ -16,6 +16,7 @@
 //! ```
 
 mod agreed;
+mod assurance;
 mod call;
 mod commands;
 mod digits;
@@ -63,6 +64,9 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Packets may have been under way for this long when the BYE overtook them.
 const UNDER_WAY_NS: u64 = 500_000_000;
+
+/// How often it is looked whether calls sound as they should.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// What the recording half is asked to do by others.
 #[derive(Debug)]
@@ -117,6 +121,7 @@ pub struct Recorder {
     /// Those in force: of the configuration and of the policy.
     trunks: Option<Trunks>,
     journal_full: bool,
+    listened_at: Instant,
 }
 
 fn terms(settings: &Settings, journal: &JournalHandle, call: &Call) -> agreed::Terms {
@@ -148,6 +153,7 @@ impl Recorder {
             accepting: None,
             trunks: None,
             journal_full: false,
+            listened_at: Instant::now(),
         }
     }
 
@@ -414,6 +420,7 @@ impl Recorder {
             self.save_dialog(srs, key);
         }
         self.end_gaps();
+        self.listen(now);
         self.probe_silent_calls(now, srs);
         self.close_quiet_calls(now);
         self.tell_calls();
@@ -425,6 +432,19 @@ impl Recorder {
                     self.calls.is_empty() && self.ending.is_empty() && self.unwritten.is_empty();
                 if idle || now >= until { Flow::Stop } else { Flow::GoOn }
             }
+        }
+    }
+
+    /// Whether the calls sound as they should.
+    fn listen(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.listened_at);
+        if passed < LISTEN_EVERY {
+            return;
+        }
+        self.listened_at = now;
+        let at = Moment::now();
+        for call in self.calls.values_mut() {
+            call.listen(&self.parts.journal, at, passed);
         }
     }
 

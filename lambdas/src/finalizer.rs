@@ -240,9 +240,15 @@ pub async fn build_until(
     let mut minutes = Minutes { objects, tenant, recording, keep: false, until };
     let built = make(&mut minutes, keys, &state, &journal, session, gathered).await?;
     let outcome = Outcome::Built { generation: built.generation, complete: built.complete };
+    let flags = built.flags.clone();
     let taken = index.finalized(tenant, recording, built).await?;
     if taken && minutes.keep {
         minutes.discard().await?;
+    }
+    if taken {
+        for flag in flags {
+            metrics::counter!("linekeeper_recordings_flagged_total", "flag" => flag).increment(1);
+        }
     }
     Ok(if taken { outcome } else { Outcome::Superseded })
 }

@@ -1,5 +1,7 @@
 //! Bodies of the HTTP API under `/v1`, shared by the server and the browser.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
@@ -110,6 +112,9 @@ pub struct Health {
     pub now: WallTime,
     pub edges: Vec<EdgeHealth>,
     pub queues: Vec<QueueHealth>,
+    /// How many calls in progress may not sound as they should, by flag.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub odd_calls: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -72,6 +72,9 @@ pub enum EventBody {
         begins: bool,
         detail: Option<String>,
     },
+    /// What is odd about the sound of a call in progress, as it is now: it takes the place of what was
+    /// told before. Once the call is built, what the finaliser heard does.
+    Heard { tenant: TenantId, recording: RecordingId, flags: BTreeSet<String> },
     /// The recording is over. Its last record has this event's position.
     Ended {
         tenant: TenantId,
@@ -129,6 +132,7 @@ impl RecordingEvent {
             EventBody::Started { tenant, recording, .. }
             | EventBody::Metadata { tenant, recording, .. }
             | EventBody::Mark { tenant, recording, .. }
+            | EventBody::Heard { tenant, recording, .. }
             | EventBody::Ended { tenant, recording, .. } => Some((tenant, *recording)),
             EventBody::Stored { .. } | EventBody::Beat { .. } | EventBody::CommandDone { .. } => {
                 None

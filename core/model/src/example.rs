@@ -194,6 +194,7 @@ impl<'a> EdgeLife<'a> {
             0 => self.end(index),
             1 => self.metadata(index),
             2 => self.hold_or_resume(index),
+            4 => self.hear(index),
             3 if self.open[index].session.first_recording() == self.open[index].recording => {
                 self.further_recording(index);
             }
@@ -208,6 +209,13 @@ impl<'a> EdgeLife<'a> {
         let document = self.dice.once_in(2).then(|| "<recording/>".to_owned());
         let flags = BTreeSet::new();
         self.record(EventBody::Metadata { tenant, recording, facts, flags, document });
+    }
+
+    fn hear(&mut self, index: usize) {
+        let OpenCall { tenant, recording, .. } = &self.open[index];
+        let (tenant, recording) = (tenant.clone(), *recording);
+        let odd = self.dice.once_in(2).then(|| flag::ONE_WAY_AUDIO.to_owned());
+        self.record(EventBody::Heard { tenant, recording, flags: odd.into_iter().collect() });
     }
 
     fn hold_or_resume(&mut self, index: usize) {

@@ -63,6 +63,9 @@ pub struct RecordingState {
     pub ended: Option<Guarded<Ended>>,
     pub call_ids: BTreeSet<String>,
     pub flags: BTreeSet<String>,
+    /// What the recorder hears now, see [`EventBody::Heard`]; the finaliser's flags replace it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Guarded<BTreeSet<String>>>,
     /// Marks told while the call lasted, keyed by position; the finaliser's replace them.
     pub live_marks: BTreeMap<Position, LiveMark>,
     /// Documents as received, keyed by position.
@@ -148,6 +151,7 @@ impl RecordingState {
             ended: None,
             call_ids: BTreeSet::new(),
             flags: BTreeSet::new(),
+            heard: None,
             live_marks: BTreeMap::new(),
             documents: BTreeMap::new(),
             finalized: None,
@@ -194,6 +198,9 @@ impl RecordingState {
                     detail: detail.clone(),
                 };
                 keep_greatest(&mut state.live_marks, position, mark);
+            }
+            EventBody::Heard { flags, .. } => {
+                keep_newest(&mut state.heard, position, flags.clone());
             }
             EventBody::Ended { reason, duration_ms, flags, .. } => {
                 let ended =
@@ -247,6 +254,7 @@ impl RecordingState {
         self.finalized = None;
         self.call_ids.clear();
         self.flags.clear();
+        self.heard = None;
         self.live_marks.clear();
         self.documents.clear();
     }
@@ -292,7 +300,11 @@ impl RecordingState {
         let built = self.finalized.as_ref().filter(|_| self.purge.is_none());
         let facts = self.facts.as_ref().map(|facts| &facts.value);
         let mut flags = self.flags.clone();
-        flags.extend(built.into_iter().flat_map(|built| built.flags.iter().cloned()));
+        match (built, &self.heard) {
+            (Some(built), _) => flags.extend(built.flags.iter().cloned()),
+            (None, Some(heard)) => flags.extend(heard.value.iter().cloned()),
+            (None, None) => {}
+        }
         let end_reason = match (ended, status) {
             (Some(ended), _) => Some(ended.reason.clone()),
             (None, Status::Partial) => Some("edge_lost".to_owned()),
@@ -410,6 +422,7 @@ impl JournalState {
             EventBody::Started { .. }
             | EventBody::Metadata { .. }
             | EventBody::Mark { .. }
+            | EventBody::Heard { .. }
             | EventBody::Ended { .. } => {}
         }
         self.last_seen = self.last_seen.max(event.at);

@@ -209,6 +209,9 @@ pub mod flag {
     pub const WRONG_CODEC: &str = "wrong_codec";
     /// A sender's clock was set during the call, or its reports contradict each other.
     pub const CLOCK_TROUBLE: &str = "clock_trouble";
+    /// Those that say that a call may not sound as it should.
+    pub const OF_SOUND: [&str; 5] =
+        [NO_PACKETS, SILENT_TRACK, ONE_WAY_AUDIO, WRONG_CODEC, CLOCK_TROUBLE];
     /// Our answer was never acknowledged.
     pub const NO_ACK: &str = "no_ack";
 }

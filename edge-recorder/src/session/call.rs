@@ -15,6 +15,7 @@ use segment::{
 use serde::{Deserialize, Serialize};
 use siprec::{NegotiatedStream, SessionKey, Snapshot};
 
+use super::assurance::Assurance;
 use super::facts::Communications;
 use super::refused::Refused;
 use crate::journal::{
@@ -95,6 +96,7 @@ pub struct Call {
     /// When the SRC was last asked whether the call still exists.
     pub probed_at: Instant,
     refused: Refused,
+    assurance: Assurance,
     /// The call was interrupted, and what came meanwhile may be in its sockets: when we were back.
     gap_until: Option<Moment>,
     sealer: Sealer,
@@ -113,6 +115,7 @@ impl Call {
             last_heard: Instant::now(),
             probed_at: Instant::now(),
             refused: Refused::default(),
+            assurance: Assurance::default(),
             gap_until: None,
             sealer,
         }
@@ -216,6 +219,7 @@ impl Call {
         mut packets: PacketBatch,
     ) -> Result<(), (usize, AppendError)> {
         packets.sort_by_arrival();
+        packets.iter().for_each(|packet| self.assurance.packet(&packet));
         self.last_heard = Instant::now();
         if self.gap_until.is_some() {
             let first = packets.arrivals_boot_ns(0..packets.len()).map(|(first, _)| first);
@@ -245,6 +249,21 @@ impl Call {
             let _ = self.tell_refused(journal, now);
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Tells what is odd about the sound of this call if that has changed, after `time` has passed.
+    pub fn listen(&mut self, journal: &JournalHandle, at: Moment, time: Duration) {
+        self.assurance.passed(time, !self.story.paused.is_empty());
+        let Some(flags) = self.assurance.changed().cloned() else { return };
+        tracing::info!(session = %self.session(), ?flags, "how the call sounds");
+        for recording in self.recordings() {
+            let tenant = self.tag.tenant.clone();
+            let event = EventBody::Heard { tenant, recording, flags: flags.clone() };
+            if let Err(error) = journal.append_event(at.wall(), event) {
+                // No loss: the recording tells when it is built.
+                tracing::debug!(%recording, %error, "not told how the call sounds");
+            }
+        }
     }
 
     /// The recorder was away from `from` on and is back at `until`; what it has missed is not known
@@ -326,6 +345,7 @@ impl Call {
         journal: &JournalHandle,
         at: Moment,
     ) -> Result<Position, AppendError> {
+        self.assurance.negotiated(&self.negotiated);
         let body = Body::Streams(self.negotiated.iter().map(stream_info).collect());
         self.seal(journal, at, SealedKind::Streams, None, &body)
     }

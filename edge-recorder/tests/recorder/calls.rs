@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use model::EventBody;
 use model::call::StreamFact;
 use model::command::CommandBody;
 use model::recording::{MarkKind, flag};
+use model::{EventBody, RecordingEvent};
 
 use crate::support::{LABELS, Site, Src, assert_said, two_calls};
 
@@ -168,6 +168,33 @@ async fn hold_is_answered_on_the_same_ports_and_marked() {
     let label = Some(LABELS[1].to_owned());
     assert_eq!(marks, [(MarkKind::Hold, label.clone(), true), (MarkKind::Hold, label, false)]);
     assert_said(&site.stored(session).await.datagrams(1), &said[1]);
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leg_that_sends_nothing_is_told_while_the_call_lasts() {
+    let site = Site::new().await;
+    let recorder = site.start().await;
+    let mut events = site.events();
+    let mut src = Src::udp(recorder.ready.sip).await;
+    assert_eq!(src.invite(Some(&src.metadata())).await.status, 200);
+    let session = events.session(&src.call_id).await;
+    let mut heard = async |told: &[&str]| {
+        let what = format!("{told:?}");
+        let is_told = |event: &RecordingEvent| match &event.body {
+            EventBody::Heard { recording, flags, .. } => {
+                assert_eq!(*recording, session.first_recording());
+                flags.iter().eq(told).then_some(())
+            }
+            _ => None,
+        };
+        events.wait_for(&what, is_told).await;
+    };
+    src.speak_on(0, 60).await;
+    heard(&[flag::NO_PACKETS, flag::ONE_WAY_AUDIO]).await;
+    src.speak_on(1, 60).await;
+    heard(&[]).await;
+    assert_eq!(src.bye().await.status, 200);
     recorder.stop().await;
 }
 

@@ -545,14 +545,26 @@ impl Src {
         let mut said = [Vec::new(), Vec::new()];
         for _ in 0..count {
             for (stream, said) in said.iter_mut().enumerate() {
-                let packet = rtp_packet(self.sequence[stream], stream as u8);
-                self.sequence[stream] = self.sequence[stream].wrapping_add(1);
-                self.media[stream].send_to(&packet, self.targets[stream]).await.unwrap();
-                said.push(packet);
+                said.push(self.say(stream).await);
             }
             sleep(Duration::from_millis(2)).await;
         }
         said
+    }
+
+    /// Sends that many packets of one stream.
+    pub async fn speak_on(&mut self, stream: usize, count: u16) {
+        for _ in 0..count {
+            self.say(stream).await;
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn say(&mut self, stream: usize) -> Vec<u8> {
+        let packet = rtp_packet(self.sequence[stream], stream as u8);
+        self.sequence[stream] = self.sequence[stream].wrapping_add(1);
+        self.media[stream].send_to(&packet, self.targets[stream]).await.unwrap();
+        packet
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether calls are being recorded, and how far behind each step is.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leptos::prelude::*;
@@ -76,6 +77,7 @@ fn HealthView(health: Health) -> impl IntoView {
                 </table>
             </div>
         </section>
+        <OddCalls odd=health.odd_calls />
         <section class="block">
             <h2 id="queues-title">"Queues"</h2>
             <div class="scroll-x" tabindex="0" role="region" aria-labelledby="queues-title">
@@ -93,6 +95,30 @@ fn HealthView(health: Health) -> impl IntoView {
             </div>
         </section>
     }
+}
+
+/// Calls in progress that may not sound as they should.
+#[component]
+fn OddCalls(odd: BTreeMap<String, usize>) -> impl IntoView {
+    (!odd.is_empty()).then(|| {
+        let rows = odd.into_iter().map(|(flag, calls)| {
+            view! {
+                <tr>
+                    <th scope="row">{text::flag_label(&flag)}</th>
+                    <td class="number">{calls.to_string()}</td>
+                    <td>{text::flag_sentence(&flag)}</td>
+                </tr>
+            }
+        });
+        view! {
+            <section class="block">
+                <h2 id="odd-title">"Calls in progress to look after"</h2>
+                <div class="scroll-x" tabindex="0" role="region" aria-labelledby="odd-title">
+                    <table class="facts"><tbody>{rows.collect_view()}</tbody></table>
+                </div>
+            </section>
+        }
+    })
 }
 
 fn edge_row(edge: EdgeHealth) -> impl IntoView {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use model::api::Live;
+use model::recording::flag;
 use model::{Recording, RecordingId};
 
 use crate::api::{self, ApiError};
@@ -185,6 +186,9 @@ fn LiveRow(
     let with = move |show: fn(&LiveCall) -> String| {
         found.with(|call| call.as_ref().map(show).unwrap_or_default())
     };
+    let odd = move || {
+        found.with(|call| call.as_ref().map(|it| of_sound(&it.recording)).unwrap_or_default())
+    };
     let ended = move || found.with(|call| call.as_ref().is_some_and(|it| it.ended_ms.is_some()));
     let started_at = found.with_untracked(|call| call.as_ref().map(|it| it.recording.started_at));
     let elapsed = move || {
@@ -207,12 +211,25 @@ fn LiveRow(
             <td class="c-length">
                 {move || if ended() { "–".to_owned() } else { elapsed() }}
             </td>
-            <td class="c-party">{move || with(|call| text::parties(&call.recording))}</td>
+            <td class="c-party">
+                {move || with(|call| text::parties(&call.recording))}
+                <For each=odd key=|flag| flag.clone() children=|flag| view! {
+                    <span class="chip" title=text::flag_sentence(&flag)>
+                        {text::flag_label(&flag)}
+                    </span>
+                } />
+            </td>
             <td class="c-tracks">{move || with(|call| codecs(&call.recording))}</td>
             <td class="c-edge">{move || with(|call| call.recording.edge.to_string())}</td>
             <td class="c-listen"><Listen id listener /></td>
         </tr>
     }
+}
+
+/// What may be wrong with the sound of a call: there is still somebody to be asked.
+fn of_sound(recording: &Recording) -> Vec<String> {
+    let is_of_sound = |name: &&String| flag::OF_SOUND.contains(&name.as_str());
+    recording.flags.iter().filter(is_of_sound).cloned().collect()
 }
 
 /// Begins to listen to a call; then says where the sound is, and goes back or stops.

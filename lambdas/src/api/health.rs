@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use model::api::{EdgeHealth, ErrorBody, Health, QueueHealth};
-use model::{EdgeId, JournalState, WallTime};
+use model::recording::flag;
+use model::{EdgeId, JournalState, Recording, WallTime};
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::{ApiState, unasked};
 
@@ -26,6 +28,7 @@ const SHOWN_FOR_MS: u64 = 7 * 24 * 3_600_000;
 ))]
 pub async fn health(
     State(state): State<ApiState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Health>, ApiError> {
     unasked(query)?;
@@ -43,8 +46,35 @@ pub async fn health(
             dead_letters: depth.dead_letters,
         });
     }
-    let (ok, summary) = summary(&edges, &queues);
-    Ok(Json(Health { summary, ok, now, edges, queues }))
+    let live = state.index.live(caller.tenant()).await?;
+    let odd = odd(&live);
+    let (ok, mut summary) = summary(&edges, &queues);
+    if ok && odd.calls > 0 {
+        let calls = count(odd.calls, "call");
+        summary.push_str(&format!(" {calls} may not sound as it should."));
+    }
+    Ok(Json(Health { summary, ok, now, edges, queues, odd_calls: odd.by_flag }))
+}
+
+#[derive(Default)]
+struct Odd {
+    calls: usize,
+    by_flag: BTreeMap<String, usize>,
+}
+
+/// Of the calls in progress, those that may not sound as they should. Somebody may want to listen;
+/// it is no reason to call the recorder ill.
+fn odd(live: &[Recording]) -> Odd {
+    let mut odd = Odd::default();
+    for recording in live {
+        let of_sound = |flag: &&String| flag::OF_SOUND.contains(&flag.as_str());
+        let flags: Vec<&String> = recording.flags.iter().filter(of_sound).collect();
+        odd.calls += usize::from(!flags.is_empty());
+        for flag in flags {
+            *odd.by_flag.entry(flag.clone()).or_default() += 1;
+        }
+    }
+    odd
 }
 
 /// The newest journal of each edge: a replaced disk begins another one.

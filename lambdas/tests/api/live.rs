@@ -124,3 +124,44 @@ async fn only_who_may_hears_a_call_in_progress_and_only_while_it_is() {
     let message = api.get_as("supervisor", &path).await.refused(409, "not_in_progress");
     assert!(message.contains("without `live`"), "{message}");
 }
+
+#[tokio::test]
+async fn a_call_that_sounds_odd_is_told_while_it_lasts() {
+    let api = Api::new().await;
+    let mut call = Call::started(&api, 1, TenantId::default()).await;
+    let beat = EventBody::Beat {
+        seq: 1,
+        stored_through: Position(0),
+        live: vec![call.id],
+        dead_man: false,
+    };
+    call.tell(&api, beat).await;
+    let flags = async |call: &Call| {
+        let live = api.get_as("administrator", "/v1/live").await.json()["recordings"][0].clone();
+        assert_eq!(live["id"], json!(call.id));
+        live["flags"].clone()
+    };
+    let health = async || api.get_as("administrator", "/v1/health").await.json();
+    for (heard, told) in [
+        (vec!["no_packets", "one_way_audio"], json!({"no_packets": 1, "one_way_audio": 1})),
+        (vec![], json!(null)),
+        (vec!["silent_track"], json!({"silent_track": 1})),
+    ] {
+        let body = EventBody::Heard {
+            tenant: TenantId::default(),
+            recording: call.id,
+            flags: heard.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
+        call.tell(&api, body).await;
+        assert_eq!(flags(&call).await, json!(heard));
+        let health = health().await;
+        assert_eq!(health["odd_calls"], told);
+        let says_so = health["summary"].as_str().unwrap().contains("may not sound");
+        assert_eq!((says_so, &health["ok"]), (!heard.is_empty(), &json!(true)), "{health}");
+    }
+    // Once it is built, what was heard to its end counts.
+    call.ended(&api).await;
+    call.built(&api, b"audio", "{}").await;
+    let path = format!("/v1/recordings/{}", call.id);
+    assert_eq!(api.get_as("administrator", &path).await.json()["flags"], json!([]));
+}

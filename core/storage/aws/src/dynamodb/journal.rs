@@ -111,6 +111,7 @@ pub async fn hear(table: &Table, event: &RecordingEvent) -> Result<JournalState,
         EventBody::Started { .. }
         | EventBody::Metadata { .. }
         | EventBody::Mark { .. }
+        | EventBody::Heard { .. }
         | EventBody::Ended { .. } => {}
     }
     if !matches!(event.body, EventBody::Beat { dead_man: true, .. }) {
