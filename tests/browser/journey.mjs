@@ -4,9 +4,11 @@
 //
 // Needs a server with at least one playable call of two seconds or more. Where the password was
 // given out by the system it is changed to NEW_PASSWORD. Prints one JSON object; exits with 1 if
-// a check failed. Screenshots of every page in light, dark and narrow go to OUT.
+// a check failed. With SIP and LINEKEEPER_BIN it places a call there and listens to it.
+// Screenshots of every page in light, dark and narrow go to OUT.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { accessibilityProblems, audio, open, until } from "./browser.mjs";
@@ -239,6 +241,33 @@ try {
     await page.getByRole("link", { name: "Health" }).click();
     await page.locator(".verdict").waitFor();
     await look("health");
+  });
+
+  if (process.env.SIP) await check("a call in progress is listened to, and gone back in", async () => {
+    const call = spawn(need("LINEKEEPER_BIN"), ["call", process.env.SIP, "--seconds", "25"]);
+    const over = new Promise((resolve) => call.on("exit", resolve));
+    await page.getByRole("link", { name: "Live" }).click();
+    await page.getByRole("button", { name: "Listen" }).first().click({ timeout: 15_000 });
+    const at = async () => {
+      const shown = await page.locator(".listen-at").textContent();
+      return shown.split(":").reduce((sum, part) => sum * 60 + Number(part), 0);
+    };
+    const passes = async (seconds) => {
+      const deadline = Date.now() + 20_000;
+      while ((await at()) < seconds) {
+        assert.ok(Date.now() < deadline, `heard until ${await at()} s, not ${seconds} s`);
+        await page.waitForTimeout(100);
+      }
+    };
+    // It plays on past the end of the first piece.
+    await passes(8);
+    await page.getByRole("button", { name: "Back 10 seconds" }).click();
+    await page.waitForFunction(() => document.querySelector(".listen-at").textContent < "0:05");
+    await passes(3);
+    assert.equal(await page.getByRole("alert").filter({ hasText: /./ }).count(), 0);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.locator(".listen-at").waitFor({ state: "detached" });
+    assert.equal(await over, 0);
   });
 
   await check("signing out leaves nothing behind", async () => {
