@@ -669,7 +669,11 @@ async fn requests_from_the_queue_are_built_and_nonsense_is_put_aside() {
 
 /// Eleven and a half minutes, of which a recorder has stored all and told of no end.
 async fn long_call(edge: &mut Edge<'_>) -> Call {
-    let mut call = edge.start(1).await;
+    let call = edge.start(1).await;
+    spoken_long(edge, call).await
+}
+
+async fn spoken_long(edge: &mut Edge<'_>, mut call: Call) -> Call {
     for half_second in 1..=1_380 {
         edge.speak(&mut call);
         if half_second % 120 == 0 {
@@ -725,6 +729,31 @@ async fn a_long_call_is_encoded_while_it_lasts_to_the_same_file() {
     };
     let (ahead, at_once) = (audio(&cloud, &call).await, audio(&other, &call_again).await);
     assert!(ahead == at_once, "{} and {} bytes", ahead.len(), at_once.len());
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_read_keeps_no_other_from_being_encoded_ahead() {
+    let cloud = Cloud::new();
+    let mut edge = cloud.edge();
+    let mut unreadable = edge.start(1).await;
+    // Its packets are sealed for somebody else.
+    let stranger = TenantKeyPair::generate().unwrap();
+    let (sealer, key) = Sealer::new(unreadable.session, &stranger.public()).unwrap();
+    let key = SessionRecord::key(edge.next(), 1_000 * MS, &key);
+    edge.waiting.push((unreadable.session, key));
+    unreadable.sealer = sealer;
+    edge.speak(&mut unreadable);
+    let good = edge.start(2).await;
+    let good = spoken_long(&mut edge, good).await;
+    let (index, objects) = (cloud.engines.index(), cloud.engines.objects());
+    let now = WallTime::from_unix_ms(WALL_MS + 12 * 60_000);
+    let (keys, tenant) = (&cloud.keys, &cloud.tenant);
+    let made = Ahead::default().advance(&*index, &*objects, keys, tenant, now, None).await.unwrap();
+    assert!((9..=11).contains(&made), "{made}");
+    for (call, expected) in [(&unreadable, 0), (&good, made)] {
+        let prefix = minutes_prefix(&cloud.tenant, call.recording);
+        assert_eq!(objects.list(&prefix).await.unwrap().len() as u64, expected);
+    }
 }
 
 #[tokio::test]

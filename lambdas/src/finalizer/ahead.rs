@@ -59,7 +59,7 @@ pub(super) async fn run(
 
 impl Ahead {
     /// Encodes those minutes of every long call in progress that will not change any more. Returns
-    /// how many were new.
+    /// how many were new. A call that cannot be read holds up no other.
     pub async fn advance(
         &mut self,
         index: &dyn RecordingIndex,
@@ -74,7 +74,15 @@ impl Ahead {
         self.calls.retain(|id, _| live.iter().any(|call| call.id == *id));
         let mut made = 0;
         for call in live {
-            made += self.advance_call(index, objects, keys, tenant, call.id, until).await?;
+            match self.advance_call(index, objects, keys, tenant, call.id, until).await {
+                Ok(more) => made += more,
+                Err(FinalizeError::OutOfTime) => return Err(FinalizeError::OutOfTime),
+                // Its build will say so again. The others must not wait for it.
+                Err(error) => {
+                    let (recording, error) = (call.id, &error as &dyn std::error::Error);
+                    tracing::warn!(%recording, error, "a call in progress is not encoded ahead");
+                }
+            }
         }
         Ok(made)
     }
