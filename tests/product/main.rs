@@ -7,6 +7,7 @@ mod a_store_that_fails_loses_and_doubles_nothing;
 mod an_encrypted_call_is_recorded;
 mod bad_input_is_told_clearly;
 mod every_packet_of_fifty_calls_is_there;
+mod firefox_plays_and_seeks;
 mod garbage_disturbs_nothing;
 mod nothing_readable_lies_on_disk;
 mod odd_calls_are_recorded_and_flagged;

@@ -19,6 +19,7 @@ const CMAKE: Need = Need { program: "cmake", packages: &["cmake"] };
 const CC: Need = Need { program: "cc", packages: &["build-essential"] };
 const NODE: Need = Need { program: "node", packages: &["nodejs", "npm"] };
 const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium", "fonts-dejavu-core"] };
+const FIREFOX: Need = Need { program: "firefox-esr", packages: &["firefox-esr"] };
 const SIPP: Need = Need { program: "sipp", packages: &["sip-tester"] };
 const FFMPEG: Need = Need { program: "ffmpeg", packages: &["ffmpeg"] };
 const TSHARK: Need = Need { program: "tshark", packages: &["tshark"] };
@@ -46,10 +47,10 @@ pub fn for_site() -> Result<()> {
     apt_install(&["rustc-web", "rust-web-src"])
 }
 
-/// What the tests need besides: a browser, an independent SIP client, independent senders and
+/// What the tests need besides: two browsers, an independent SIP client, independent senders and
 /// readers of media, emulators of AWS.
 pub fn for_tests(root: &Path) -> Result<()> {
-    install(&[NODE, CHROMIUM, SIPP, FFMPEG, TSHARK, GSTREAMER])?;
+    install(&[NODE, CHROMIUM, FIREFOX, SIPP, FFMPEG, TSHARK, GSTREAMER])?;
     let browser = root.join("tests/browser");
     if !browser.join("node_modules/playwright-core").exists() {
         run(Command::new("npm").current_dir(&browser).args([
