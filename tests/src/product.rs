@@ -78,10 +78,10 @@ impl Product {
     }
 
     /// With everything logged that can be.
-    pub fn start_traced() -> Self {
+    pub fn start_traced(extra: &[&str]) -> Self {
         let mut command = Command::new(linekeeper());
         command.env("LINEKEEPER_LOG", "trace");
-        Self::launch(command, DataDir::new(), "127.0.0.1:0", &[])
+        Self::launch(command, DataDir::new(), "127.0.0.1:0", extra)
     }
 
     fn launch(mut command: Command, data: DataDir, sip: &str, extra: &[&str]) -> Self {
