@@ -37,6 +37,7 @@ use storage_ports::{Delivery, EventQueue, ObjectStore, RecordingIndex, StorageEr
 use tokio::time::Instant;
 
 use crate::listening::ListenError;
+use crate::retention;
 use crate::worker::{Backoff, BuildRequest, RECEIVE_WAIT, Stop, is_stopped, pause, retry_delay};
 pub use ahead::Ahead;
 use gather::{Gathered, Gatherer};
@@ -138,8 +139,9 @@ async fn run_builds(
         match work.receive(AT_ONCE, RECEIVE_WAIT).await {
             Ok(batch) => {
                 backoff.succeeded();
-                let builds =
-                    batch.into_iter().map(|delivery| handle(index, work, objects, keys, delivery));
+                let builds = batch
+                    .into_iter()
+                    .map(|delivery| handle(index, work, objects, keys, delivery, None));
                 futures_util::future::join_all(builds).await;
             }
             Err(error) => {
@@ -152,7 +154,8 @@ async fn run_builds(
             }
         }
         if Instant::now() >= retire_at {
-            if let Err(error) = retire_all(index, objects).await {
+            // One machine has one tenant; in a cloud the function is told which.
+            if let Err(error) = retire_all(index, objects, &TenantId::default()).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "segments not retired yet");
             }
@@ -161,21 +164,27 @@ async fn run_builds(
     }
 }
 
-/// Handles one request: acknowledged, a dead letter, or given back.
+/// Handles one request: acknowledged, a dead letter, or given back. A build that is not done by
+/// `until` is given back at once, and goes on from where it was.
 pub async fn handle(
     index: &dyn RecordingIndex,
     work: &dyn EventQueue,
     objects: &dyn ObjectStore,
     keys: &Arc<TenantKeyPair>,
     delivery: Delivery,
+    until: Option<std::time::Instant>,
 ) {
     let settled = match serde_json::from_str::<BuildRequest>(&delivery.body) {
         Err(_) => work.dead_letter(&delivery, "not a build request").await,
         Ok(BuildRequest { tenant, recording }) => {
-            match build(index, objects, keys, &tenant, recording).await {
+            match build_until(index, objects, keys, &tenant, recording, until).await {
                 Ok(outcome) => {
                     tracing::info!(%recording, ?outcome, "build request done");
                     work.acknowledge(&delivery.receipt).await
+                }
+                Err(FinalizeError::OutOfTime) => {
+                    tracing::info!(%recording, "the next build goes on with this one");
+                    work.retry(&delivery.receipt, Duration::ZERO).await
                 }
                 Err(error) => {
                     let retry_in = retry_delay(delivery.attempt);
@@ -244,6 +253,13 @@ pub async fn build_until(
     let taken = index.finalized(tenant, recording, built).await?;
     if taken && minutes.keep {
         minutes.discard().await?;
+    }
+    if !taken
+        && let Some((now, _)) = index.state(tenant, recording).await?
+        && now.purge.is_some()
+    {
+        // What was stored after retention had looked must not outlive the recording.
+        retention::delete_objects(objects, tenant, recording).await?;
     }
     if taken {
         for flag in flags {
@@ -350,15 +366,14 @@ async fn make(
     })
 }
 
-/// Retires the segments of every journal, for every tenant that has any.
-async fn retire_all(
+/// Retires what `tenant` needs no more of every journal's segments.
+pub async fn retire_all(
     index: &dyn RecordingIndex,
     objects: &dyn ObjectStore,
+    tenant: &TenantId,
 ) -> Result<(), StorageError> {
-    // One machine has one tenant; in a cloud the function is told which.
-    let tenant = TenantId::default();
     for journal in index.journals().await? {
-        let retired = retire_segments(index, objects, &tenant, journal.journal).await?;
+        let retired = retire_segments(index, objects, tenant, journal.journal).await?;
         if retired.deleted > 0 {
             let Retired { deleted, kept } = retired;
             tracing::info!(journal = %journal.journal, deleted, kept, "segments retired");

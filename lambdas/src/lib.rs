@@ -5,9 +5,13 @@
 
 pub mod api;
 pub mod finalizer;
+#[cfg(feature = "aws")]
+pub mod functions;
 pub mod indexer;
 pub mod listening;
 pub mod original;
 pub mod reaper;
+pub mod retention;
 pub mod telemetry;
+pub mod tenant_key;
 pub mod worker;

@@ -46,7 +46,8 @@ pub async fn pause(stop: &mut Stop, duration: Duration) {
     }
 }
 
-pub(crate) fn wall_time() -> WallTime {
+/// Now. A clock before 1970 counts as 1970.
+pub fn wall_time() -> WallTime {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime::from_unix_ms(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }

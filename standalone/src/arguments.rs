@@ -92,6 +92,9 @@ pub struct RunFlags {
     /// The built site [default: `site` beside the program, if it is there]
     #[arg(long, value_name = "DIR", env = "LINEKEEPER_SITE")]
     pub site: Option<PathBuf>,
+    /// Erase recordings this many days after the call, unless they are held [default: never]
+    #[arg(long, value_name = "DAYS", env = "LINEKEEPER_KEEP_DAYS")]
+    pub keep_days: Option<u32>,
     /// When ready, print one line of JSON instead of words
     #[arg(long, env = "LINEKEEPER_JSON")]
     pub json: bool,

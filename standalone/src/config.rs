@@ -12,7 +12,7 @@
 //! --http          http.listen         --rtp-address   rtp.address
 //! --https         https.listen        --rtp-ports     rtp.ports
 //! --cert          https.certificate   --capture       rtp.capture
-//! --key           https.key
+//! --key           https.key           --keep-days     retention.keep_days
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use edge_recorder::config::{
     AdminConfig, Config as RecorderConfig, EdgeConfig, RtpConfig, SipConfig, TlsConfig,
 };
+use model::retention::RetentionPolicy;
 use serde::Deserialize;
 
 use crate::arguments::{LogFormat, RunFlags};
@@ -42,6 +43,7 @@ pub struct File {
     /// As the recorder's, without `dir`: that is in the data directory.
     journal: toml::Table,
     admin: AdminConfig,
+    retention: RetentionPolicy,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,6 +90,7 @@ impl File {
                    on another disk, mount that one there"
             );
         }
+        file.retention.checked().context("retention.keep_days")?;
         // Found now and not at the first command that needs it.
         file.recorder(Path::new("/"))?;
         Ok(file)
@@ -128,6 +131,7 @@ pub struct Settings {
     pub https: Option<Https>,
     pub site: Option<PathBuf>,
     pub json: bool,
+    pub retention: RetentionPolicy,
 }
 
 #[derive(Debug)]
@@ -179,8 +183,13 @@ pub fn settings(data_dir: PathBuf, flags: RunFlags, file: File) -> Result<Settin
              with TLS stands in front"
         );
     }
+    let retention = match flags.keep_days {
+        None => file.retention,
+        Some(days) => RetentionPolicy { keep_days: Some(days) }.checked().context("--keep-days")?,
+    };
     Ok(Settings {
         data_dir,
+        retention,
         recorder,
         http,
         behind_proxy,
@@ -281,6 +290,7 @@ mod tests {
             ("[htpp]\nlisten = \"127.0.0.1:1\"", "htpp"),
             ("[http]\nlisten_on = \"127.0.0.1:1\"", "listen_on"),
             ("[journal]\ndir = \"/x\"", "mount"),
+            ("[retention]\nkeep_days = 0", "keep_days"),
         ] {
             let error = File::parse(text).unwrap_err();
             assert!(crate::chain(error.as_ref()).contains(named), "{error:#}");

@@ -15,10 +15,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lambdas::api::password;
+use lambdas::tenant_key;
 use model::access::Role;
 use model::object_key::ObjectKey;
 use model::policy::{self, PolicySnapshot, TenantPolicy};
@@ -27,8 +26,6 @@ use segment::TenantKeyPair;
 use storage_embedded::Embedded;
 use storage_ports::{Account, Accounts, ObjectStore, PutMode, StorageError};
 
-/// The key file's first word: what it is, and which version of it.
-const KEY_MAGIC: &str = "linekeeper-tenant-key-1";
 /// Who a first start lets in.
 const FIRST_LOGIN: &str = "admin";
 
@@ -182,8 +179,7 @@ async fn open_or_make_keys(path: &Path, engines: &Embedded) -> Result<TenantKeyP
 fn make_keys(file: &Path) -> Result<TenantKeyPair> {
     let keys = TenantKeyPair::generate()?;
     make_private_dir(file.parent().expect("key_path is below a directory"))?;
-    let line = format!("{KEY_MAGIC} {}\n", STANDARD.encode(keys.to_bytes()));
-    write_private(file, line.as_bytes())?;
+    write_private(file, tenant_key::to_text(&keys).as_bytes())?;
     Ok(keys)
 }
 
@@ -195,13 +191,10 @@ fn read_keys(path: &Path) -> Result<Option<TenantKeyPair>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
     };
-    let bytes = text
-        .trim_end()
-        .strip_prefix(KEY_MAGIC)
-        .and_then(|rest| STANDARD.decode(rest.trim()).ok())
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    let Some(bytes) = bytes else { bail!("{} is not a tenant's key file", file.display()) };
-    Ok(Some(TenantKeyPair::from_bytes(bytes)))
+    let Some(keys) = tenant_key::parse(&text) else {
+        bail!("{} is not a tenant's key file", file.display())
+    };
+    Ok(Some(keys))
 }
 
 /// Writes a file of mode 0600, whole or not at all, and durable when this returns.
@@ -285,7 +278,7 @@ mod tests {
         let kept = std::fs::read(&key).unwrap();
         for (content, named) in [
             (None, "is missing"),
-            (Some(format!("{KEY_MAGIC} {}\n", STANDARD.encode([7; 32]))), "is not the key"),
+            (Some(tenant_key::to_text(&TenantKeyPair::from_bytes([7; 32]))), "is not the key"),
             (Some("-----BEGIN PRIVATE KEY-----".to_owned()), "is not a tenant's key file"),
         ] {
             match content {

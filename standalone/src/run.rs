@@ -17,7 +17,7 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use edge_recorder::{Engines, Shutdown};
 use lambdas::api::{self, ApiState, MediaBy, SignedParts};
-use lambdas::{finalizer, indexer, reaper};
+use lambdas::{finalizer, indexer, reaper, retention};
 use model::search::SearchQuery;
 use model::{Status, TenantId, WallTime};
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode> {
         servers.push(tokio::spawn(listen::serve_https(listener, router, stop_serving.subscribe())));
         address
     });
-    let workers = start_workers(&data, &stop);
+    let workers = start_workers(&data, &settings, &stop);
 
     let (ready, is_ready) = oneshot::channel();
     let engines = Engines {
@@ -134,7 +134,11 @@ async fn build_what_ended(data: &DataDir) {
     }
 }
 
-fn start_workers(data: &DataDir, stop: &watch::Sender<bool>) -> Vec<JoinHandle<()>> {
+fn start_workers(
+    data: &DataDir,
+    settings: &Settings,
+    stop: &watch::Sender<bool>,
+) -> Vec<JoinHandle<()>> {
     let engines = &data.engines;
     let stop = || stop.subscribe();
     vec![
@@ -145,6 +149,13 @@ fn start_workers(data: &DataDir, stop: &watch::Sender<bool>) -> Vec<JoinHandle<(
             engines.finalize(),
             engines.objects(),
             Arc::new(data.keys.clone()),
+            stop(),
+        )),
+        tokio::spawn(retention::run(
+            engines.index(),
+            engines.objects(),
+            TenantId::default(),
+            settings.retention,
             stop(),
         )),
     ]

@@ -24,6 +24,7 @@ pub mod object_key;
 pub mod personal;
 pub mod policy;
 pub mod recording;
+pub mod retention;
 pub mod search;
 pub mod search_text;
 pub mod time;

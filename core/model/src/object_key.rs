@@ -6,6 +6,7 @@
 //! t/{tenant}/recordings/{id}/g{generation}/audio.webm | peaks.json | manifest.json | …
 //! t/{tenant}/recordings/{id}/minutes/{number:05}-{content}
 //! policy/snapshot.json
+//! keys/{tenant}.key                        in AWS only, encrypted by a key of its own
 //! ```
 
 use std::fmt;
@@ -47,6 +48,11 @@ impl ObjectKey {
     /// The policy snapshot that every edge reads.
     pub fn policy() -> Self {
         Self("policy/snapshot.json".to_owned())
+    }
+
+    /// The key pair that opens what is recorded for `tenant`.
+    pub fn tenant_key(tenant: &TenantId) -> Self {
+        Self(format!("keys/{tenant}.key"))
     }
 
     /// One slice of a journal, the part of it that belongs to `tenant`.

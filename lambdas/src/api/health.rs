@@ -78,7 +78,7 @@ fn odd(live: &[Recording]) -> Odd {
 }
 
 /// The newest journal of each edge: a replaced disk begins another one.
-fn edges(journals: Vec<JournalState>, now: WallTime) -> Vec<EdgeHealth> {
+pub(crate) fn edges(journals: Vec<JournalState>, now: WallTime) -> Vec<EdgeHealth> {
     let mut newest = BTreeMap::<EdgeId, JournalState>::new();
     for journal in journals {
         let held = newest.get(&journal.edge).map(|held| held.last_seen);

@@ -12,7 +12,7 @@ mod audio;
 mod content;
 mod error;
 pub mod headers;
-mod health;
+pub(crate) mod health;
 mod live;
 mod objects;
 mod packets;

@@ -3,6 +3,14 @@
 
 /// Environment variables of functions and edges.
 pub mod env {
+    /// The tenant of this deployment.
+    pub const TENANT: &str = "LINEKEEPER_TENANT";
+    /// For the API: where people open the site, as `https://NAME`.
+    pub const SITE_URL: &str = "LINEKEEPER_SITE_URL";
+    /// For retention: days for which recordings are kept. Empty: for ever.
+    pub const KEEP_DAYS: &str = "LINEKEEPER_KEEP_DAYS";
+    /// For setup: the key that the tenant's key pair is encrypted with.
+    pub const TENANT_KEY_ARN: &str = "LINEKEEPER_TENANT_KEY_ARN";
     /// The DynamoDB table.
     pub const TABLE: &str = "LINEKEEPER_TABLE";
     /// The bucket of segments, recordings and the policy snapshot.
