@@ -349,6 +349,21 @@ pub struct AdminConfig {
     /// How long a drain waits for the last call. After it the process exits and the next start
     /// resumes what is left.
     pub drain_deadline_secs: u64,
+    /// `GET /healthz` over TLS and nothing else, for health checks from other machines. Absent:
+    /// no such port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthPortConfig>,
+}
+
+/// A port that tells whether calls can be recorded, and that may be reached from anywhere.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthPortConfig {
+    pub listen: SocketAddr,
+    /// PEM: our certificate, then those of the authorities between it and the root.
+    pub certificate: PathBuf,
+    /// PEM: the private key of the first certificate.
+    pub key: PathBuf,
 }
 
 impl Default for AdminConfig {
@@ -356,6 +371,7 @@ impl Default for AdminConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9060)),
             drain_deadline_secs: 4 * 60 * 60,
+            health: None,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! An SRC finds out by OPTIONS that it should go elsewhere, a load balancer by `/healthz`. Both
 //! must agree, so the recording half decides and everybody else reads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -31,11 +32,16 @@ pub enum Unable {
 #[derive(Clone, Debug)]
 pub struct Health {
     unable: Arc<watch::Sender<Option<Unable>>>,
+    /// When the recording half said so last.
+    told: Arc<Mutex<Instant>>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { unable: Arc::new(watch::Sender::new(Some(Unable::Starting))) }
+        Self {
+            unable: Arc::new(watch::Sender::new(Some(Unable::Starting))),
+            told: Arc::new(Mutex::new(Instant::now())),
+        }
     }
 }
 
@@ -45,8 +51,20 @@ impl Health {
         self.unable.borrow().clone()
     }
 
+    /// How long ago the recording half looked after itself, which it does several times a second.
+    pub fn silent_for(&self) -> Duration {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// As if that had been so much longer ago.
+    #[cfg(test)]
+    pub fn backdate(&self, by: Duration) {
+        *self.told.lock().unwrap() -= by;
+    }
+
     /// Returns whether this is news.
     pub fn set(&self, unable: Option<Unable>) -> bool {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.unable.send_if_modified(|held| {
             // How many bytes are free changes all the time and is not news.
             let news = match (&*held, &unable) {

@@ -25,13 +25,16 @@ mod commands;
 pub mod config;
 mod drain;
 mod health;
+mod health_port;
 pub mod journal;
 mod metrics;
 mod policy;
 mod recording;
 mod route;
+mod service;
 mod session;
 mod signaling;
+mod signals;
 mod upload;
 
 use std::net::SocketAddr;
@@ -56,6 +59,7 @@ use upload::UploadConfig;
 
 pub use capture::ring::IngressDrop;
 pub use drain::Shutdown;
+pub use signals::Signals;
 
 /// How long the delivering half may finish its work after the last call has ended.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(60);
@@ -120,6 +124,10 @@ pub async fn run(
     let admin_local = admin_listener
         .local_addr()
         .map_err(|source| ListenError::new(config.admin.listen, "HTTP", "admin.listen", source))?;
+    let health_listener = match &config.admin.health {
+        None => None,
+        Some(port) => Some(health_port::listen(port).await?),
+    };
     let (journal, recovered) = open_journal(&config).await?;
     let handle = journal.handle();
     let health = Health::default();
@@ -134,6 +142,11 @@ pub async fn run(
             drain_deadline,
         },
     ));
+    if let Some((listener, tls)) = health_listener {
+        tasks.spawn(tls.clone().watch_files("health"));
+        tasks.spawn(health_port::serve(listener, tls, health.clone()));
+    }
+    tasks.spawn(service::feed_watchdog(health.clone()));
 
     let policy_reader = PolicyReader::open(
         engines.objects.clone(),
@@ -179,6 +192,7 @@ pub async fn run(
     );
     let outcome = match listening.await {
         Ok(local) => {
+            service::ready();
             // Nobody may wait for it.
             let _ = ready.send(Ready { sip: local.sip, sips: local.sips, admin: admin_local });
             recording.await
@@ -186,6 +200,7 @@ pub async fn run(
         Err(_) => recording.await,
     };
     let outcome = outcome.unwrap_or(Err(RunError::Died("the recording thread has died")));
+    service::stopping();
     finish(outcome.is_ok(), &shutdown, &deliver, delivery).await;
     drop(tasks);
     tokio::task::spawn_blocking(move || {

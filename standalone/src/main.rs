@@ -18,7 +18,6 @@ mod data_dir;
 mod export;
 mod listen;
 mod run;
-mod signals;
 mod site;
 mod user;
 mod verify;

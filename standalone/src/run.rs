@@ -15,7 +15,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use edge_recorder::{Engines, Shutdown};
+use edge_recorder::{Engines, Shutdown, Signals};
 use lambdas::api::{self, ApiState, MediaBy, SignedParts};
 use lambdas::{finalizer, indexer, reaper, retention};
 use model::search::SearchQuery;
@@ -29,7 +29,6 @@ use tower::ServiceExt;
 use crate::config::Settings;
 use crate::data_dir::DataDir;
 use crate::listen::{self, TlsListener};
-use crate::signals::Signals;
 use crate::site::{self, Site};
 
 /// After a drain, calls that have just ended are built before the process goes, for this long.
@@ -57,7 +56,8 @@ pub async fn run(settings: Settings) -> Result<ExitCode> {
 
     let shutdown = Shutdown::new();
     let drain_deadline = Duration::from_secs(settings.recorder.admin.drain_deadline_secs);
-    tokio::spawn(Signals::listen()?.obey(shutdown.clone(), drain_deadline));
+    let signals = Signals::listen().context("listen for signals")?;
+    tokio::spawn(signals.obey(shutdown.clone(), drain_deadline));
 
     let stop = watch::Sender::new(false);
     let stop_serving = watch::Sender::new(false);

@@ -6,14 +6,18 @@ its log: the log is read. `cargo xtask test` runs it; alone: TOOLS/bin/python te
 """
 
 import contextlib
+import datetime
 import io
+import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -23,9 +27,11 @@ os.environ.pop("AWS_PROFILE", None)
 import boto3
 from botocore.config import Config
 
+import deployed
+import deployed_events
+
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 TOOLS = Path(sys.executable).parent
-FUNCTIONS = ["indexer", "finalizer", "reaper", "retention", "api", "setup"]
 
 
 @contextlib.contextmanager
@@ -201,7 +207,7 @@ class Deployment(unittest.TestCase):
                 entry.external_attr = 0o755 << 16
                 archive.writestr(entry, "#!/bin/sh\nexit 1\n")
             s3 = client("s3", address)
-            for function in FUNCTIONS:
+            for function in deployed.FUNCTIONS:
                 key = f"r1/functions/{function}.zip"
                 s3.put_object(Bucket=data["ArtifactBucketName"], Key=key, Body=bundle.getvalue())
             app = deploy(address, "app", "app.yaml", Release="r1", EndpointUrl=address, **only("app.yaml", data))
@@ -211,7 +217,7 @@ class Deployment(unittest.TestCase):
 
             functions = client("lambda", address).list_functions()["Functions"]
             self.assertEqual(
-                sorted(f["FunctionName"] for f in functions), sorted(f"linekeeper-{f}" for f in FUNCTIONS)
+                sorted(f["FunctionName"] for f in functions), sorted(f"linekeeper-{f}" for f in deployed.FUNCTIONS)
             )
             self.assertEqual({f["Runtime"] for f in functions}, {"provided.al2023"})
             sources = client("lambda", address).list_event_source_mappings()["EventSourceMappings"]
@@ -225,6 +231,134 @@ class Deployment(unittest.TestCase):
             )["Attributes"]
             self.assertEqual(queue["VisibilityTimeout"], "180")
             self.assertIn("1000", queue["RedrivePolicy"])
+
+
+@unittest.skipUnless(deployed.BINARIES, "LINEKEEPER_BINARIES does not say where the programs are")
+class Running(unittest.TestCase):
+    """The programs in their deployment: what leaves an edge is listed, played, and outlives the edge."""
+
+    @classmethod
+    def setUpClass(cls):
+        environment = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": "PORT", "LAMBDA_EXECUTOR": "local"}
+        cls.address, _ = cls.enterClassContext(emulator(TOOLS / "ministack", environment=environment))
+        cls.data, cls.app, cls.api = cls.enterClassContext(deployed.deployment(cls.address, deploy, only, client))
+        cls.sqs = client("sqs", cls.address)
+        cls.commands = cls.sqs.create_queue(QueueName="linekeeper-commands-a")["QueueUrl"]
+        first = deployed.invoke(client, cls.address, "setup")
+        assert first["key_made"] and first["policy_changed"], first
+        cls.api.sign_in("admin", first["password"])
+        again = deployed.invoke(client, cls.address, "setup")
+        assert not again["key_made"] and "password" not in again, again
+
+    def edge(self):
+        directory = self.enterContext(deployed.temporary())
+        edge = deployed.Edge(self.address, self.data, self.commands, directory).start()
+        self.addCleanup(edge.kill)
+        return edge
+
+    def status(self, id):
+        return self.api.get(f"/v1/recordings/{id}")["status"]
+
+    def test_a_call_is_listed_while_it_lasts_paused_by_command_and_played_by_a_signed_url(self):
+        edge = self.edge()
+        self.assertEqual([edge.seen_from_outside(path) for path in ("/healthz", "/metrics", "/drain")], [200, 404, 404])
+        call = edge.call(8)
+        live = deployed.wait("the call to be listed", 10, lambda: self.api.get("/v1/live")["recordings"] or None)
+        id = live[0]["id"]
+        asked = time.time()
+        status, _, body = self.api.ask("POST", f"/v1/recordings/{id}/pause", {})
+        self.assertEqual(status, 200, body)
+        status, _, body = self.api.ask("POST", f"/v1/recordings/{id}/resume", {})
+        self.assertEqual(status, 200, body)
+        self.assertEqual(call.wait(30), 0)
+        deployed.wait("the call to be stored", 40, lambda: self.status(id) == "stored")
+
+        recording = self.api.get(f"/v1/recordings/{id}")
+        pause = next(m for m in recording["marks"] if m["kind"] == "pause")
+        self.assertLess(pause["from_ms"], pause["to_ms"])
+        started = datetime.datetime.fromisoformat(recording["started_at"]).timestamp()
+        took = started + pause["from_ms"] / 1000 - asked
+        print(f"paused {took:.2f} s after it was asked for", file=sys.stderr)
+        self.assertLess(took, 1)
+        self.assertEqual(len(recording["tracks"]), 2)
+        status, headers, _ = self.api.ask("GET", f"/v1/recordings/{id}/audio")
+        self.assertEqual(status, 307)
+        location = headers.get("Location") or headers.get("location")
+        with urllib.request.urlopen(location, timeout=30) as answer:
+            audio = answer.read()
+        self.assertEqual(audio[:4], b"\x1a\x45\xdf\xa3", "EBML")
+        found = subprocess.run(
+            ["ffprobe", "-v", "error", "-of", "json", "-show_streams", "-show_format", "-"], input=audio, capture_output=True
+        )
+        probed = json.loads(found.stdout)
+        self.assertEqual([(s["codec_name"], s["channels"]) for s in probed["streams"]], [("opus", 2)])
+        self.assertLess(abs(float(probed["format"]["duration"]) * 1000 - recording["duration_ms"]), 100)
+        # Drained, it goes by itself, and nothing is left on its disk that is not in the store.
+        self.assertEqual(edge.drain(), 0)
+
+    def test_a_killed_edge_has_its_calls_closed_and_playable_within_a_minute(self):
+        edge = self.edge()
+        call = edge.call(50)
+        live = lambda: next((r for r in self.api.get("/v1/live")["recordings"] if r["status"] == "recording"), None)
+        id = deployed.wait("the call to be listed", 10, live)["id"]
+        time.sleep(8)
+        edge.kill()
+        killed = time.monotonic()
+        deployed.wait("the call to be closed", 70, lambda: self.status(id) == "partial")
+        peaks = lambda: self.api.ask("GET", f"/v1/recordings/{id}/audio")[0] == 307
+        deployed.wait("the call to be playable", 70 - (time.monotonic() - killed), peaks)
+        took = time.monotonic() - killed
+        print(f"a killed edge's call was playable after {took:.0f} s", file=sys.stderr)
+        self.assertLess(took, 60)
+        # Back with its disk while the client still sends, it goes on with the call to its end.
+        edge.start()
+        self.assertEqual(call.wait(60), 0)
+        deployed.wait("the call to be whole", 40, lambda: self.status(id) == "stored")
+        recording = self.api.get(f"/v1/recordings/{id}")
+        self.assertIn("interrupted", recording["flags"])
+        self.assertGreater(recording["duration_ms"], 49_000)
+
+    def test_events_shuffled_and_repeated_give_the_table_that_they_mean(self):
+        told = deployed_events.of_calls(200)
+        bodies = [json.dumps(event) for call in told for event in call["events"]]
+        self.assertEqual(len(bodies), 1000)
+        order = random.Random(7)
+        sent = bodies + order.sample(bodies, 300)
+        order.shuffle(sent)
+        for start in range(0, len(sent), 10):
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(sent[start : start + 10])]
+            answer = self.sqs.send_message_batch(QueueUrl=self.data["EventQueueUrl"], Entries=entries)
+            self.assertFalse(answer.get("Failed"))
+
+        window = f"&from={told[0]['from']}&to={told[-1]['to']}"
+        expected = {call["id"]: call["shown"] for call in told}
+        shown = lambda: {r["id"]: deployed_events.shown(r) for r in self.api.recordings(window)}
+        deployed.wait("the table to be right", 120, lambda: shown() == expected or None)
+        # And it stays so when the last repeated ones have come.
+        deployed.wait("the queue to be empty", 60, lambda: self.depth(self.data["EventQueueUrl"]) == 0)
+        self.assertEqual(shown(), expected)
+
+    def test_a_message_that_is_no_event_is_put_aside_alone(self):
+        before = self.depth(self.data["EventDeadLettersUrl"])
+        told = deployed_events.of_calls(1, day=9)[0]
+        bodies = ["{ no event", json.dumps({"version": 99}), *[json.dumps(event) for event in told["events"]]]
+        entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+        self.sqs.send_message_batch(QueueUrl=self.data["EventQueueUrl"], Entries=entries)
+        window = f"&from={told['from']}&to={told['to']}"
+        listed = lambda: [deployed_events.shown(r) for r in self.api.recordings(window)] == [told["shown"]]
+        deployed.wait("the call beside it", 30, listed)
+        deployed.wait("two dead letters", 30, lambda: self.depth(self.data["EventDeadLettersUrl"]) == before + 2)
+        reasons = self.sqs.receive_message(
+            QueueUrl=self.data["EventDeadLettersUrl"], MaxNumberOfMessages=10, MessageAttributeNames=["reason"]
+        )["Messages"]
+        texts = " ".join(m["MessageAttributes"]["reason"]["StringValue"] for m in reasons)
+        self.assertIn("not a recording event", texts)
+        self.assertIn("version 99", texts)
+
+    def depth(self, url):
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        counts = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(count) for count in counts.values())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 //! in the same process must not delay an answer.
 
 mod tcp;
-mod tls;
+pub mod tls;
 mod udp;
 
 use std::collections::HashMap;
@@ -147,7 +147,7 @@ impl Signaling {
         let connections = Connections::new(listeners.limits, door, inbox);
         tokio::spawn(tcp::accept(listeners.tcp, None, connections.clone()));
         if let Some((listener, acceptor)) = listeners.tls {
-            tokio::spawn(acceptor.clone().watch_files());
+            tokio::spawn(acceptor.clone().watch_files("SIP"));
             tokio::spawn(tcp::accept(listener, Some(acceptor), connections));
         }
         Self { srs, udp: listeners.udp, peers, outboxes: HashMap::new() }

@@ -74,8 +74,8 @@ impl Tls {
         self.acceptor.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Takes up new files, for as long as it is polled.
-    pub async fn watch_files(self) {
+    /// Takes up new files, for as long as it is polled. `of`: what they are for, as the log calls it.
+    pub async fn watch_files(self, of: &'static str) {
         let mut known = self.stamp();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -87,11 +87,11 @@ impl Tls {
             match acceptor(&self.config) {
                 Ok(new) => {
                     *self.acceptor.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = new;
-                    tracing::info!("new TLS certificate in use for SIP");
+                    tracing::info!(of, "new TLS certificate in use");
                 }
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, cause, "new TLS certificate not used, the old one stays");
+                    tracing::warn!(of, %error, cause, "new TLS certificate not used, the old one stays");
                 }
             }
             known = stamp;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use edge_recorder::Shutdown;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::drain::Shutdown;
 
 pub struct Signals {
     terminate: Signal,
@@ -13,9 +13,9 @@ pub struct Signals {
 
 impl Signals {
     /// From here on a signal no longer ends the process by itself.
-    pub fn listen() -> Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    pub fn listen() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
         Ok(Self { terminate, interrupt })
     }
 
