@@ -29,6 +29,7 @@ from botocore.config import Config
 
 import deployed
 import deployed_events
+from edge_scripts import DIST, Scripts, stand_in
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 TOOLS = Path(sys.executable).parent
@@ -295,6 +296,38 @@ class Running(unittest.TestCase):
         self.assertLess(abs(float(probed["format"]["duration"]) * 1000 - recording["duration_ms"]), 100)
         # Drained, it goes by itself, and nothing is left on its disk that is not in the store.
         self.assertEqual(edge.drain(), 0)
+
+    def test_the_synthetic_call_tells_that_a_call_was_recorded_and_that_one_was_not(self):
+        edge = self.edge()
+        # As an operator makes it, who may hear nothing.
+        password = deployed.invoke(client, self.address, "setup", {"reset_password": True})["password"]
+        self.api.sign_in("admin", password)
+        with tempfile.TemporaryDirectory() as directory:
+            told = Path(directory) / "told"
+            stand_in(directory, "aws", told)
+            environment = {
+                **os.environ,
+                "PATH": f"{directory}:{deployed.BINARIES}:{os.environ['PATH']}",
+                "PROBE_TARGET": edge.ready["sip"],
+                "PROBE_API": f"{self.address}/_aws/execute-api/{self.app['HttpApiId']}/$default",
+                "PROBE_LOGIN": "admin",
+                "PROBE_PASSWORD": password,
+                "PROBE_EDGE": "b",
+                "PROBE_SECONDS": "3",
+            }
+            probe = lambda **other: subprocess.run(
+                [DIST / "linekeeper-probe"], env={**environment, **other}, capture_output=True, text=True, timeout=200
+            )
+            done = probe()
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("MetricName=ProbeSuccess,Unit=Count,Value=1,Dimensions=[{Name=Edge,Value=b}]", told.read_text())
+            told.write_text("")
+            for wrong in ({"PROBE_PASSWORD": "wrong"}, {"PROBE_TARGET": "127.0.0.1:1"}, {"PROBE_SECONDS": "3", "PROBE_LIMIT_SECS": "0"}):
+                failed = probe(**wrong)
+                self.assertEqual(failed.returncode, 1, (wrong, failed.stderr))
+                self.assertNotIn(password, failed.stderr)
+                self.assertIn("Value=0", told.read_text())
+                told.write_text("")
 
     def test_a_killed_edge_has_its_calls_closed_and_playable_within_a_minute(self):
         edge = self.edge()

@@ -10,6 +10,7 @@ mod demo;
 mod deploy;
 mod failover;
 mod fuzz;
+mod package;
 mod run;
 mod setup;
 mod site;
@@ -49,6 +50,12 @@ enum Verb {
     /// Build the browser application
     Site {
         /// Where to put it
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Build a release as it is deployed: bundles of the functions, the edge's archive, the site
+    Package {
+        /// Where to put it [default: `bundles` in the target directory]
         #[arg(long)]
         out: Option<PathBuf>,
     },
@@ -92,6 +99,10 @@ fn main() -> Result<()> {
         Verb::Site { out } => {
             setup::for_site()?;
             site::build(&root, &out.unwrap_or_else(|| run::site_dir(&root)))
+        }
+        Verb::Package { out } => {
+            let out = out.unwrap_or_else(|| run::target_dir().join("bundles"));
+            package::package(&root, &out)
         }
         Verb::Deploy { file, bundles, dry_run } => {
             deploy::deploy(&root, &file, bundles.as_deref(), dry_run)

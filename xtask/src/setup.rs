@@ -22,6 +22,9 @@ const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium", "font
 const FIREFOX: Need = Need { program: "firefox-esr", packages: &["firefox-esr"] };
 const SIPP: Need = Need { program: "sipp", packages: &["sip-tester"] };
 const FFMPEG: Need = Need { program: "ffmpeg", packages: &["ffmpeg"] };
+// What the scripts of an edge are made of.
+const JQ: Need = Need { program: "jq", packages: &["jq"] };
+const CURL: Need = Need { program: "curl", packages: &["curl"] };
 const TSHARK: Need = Need { program: "tshark", packages: &["tshark"] };
 // The plugins go with the tool: `srtpenc` is among the "bad" ones.
 const GSTREAMER: Need = Need {
@@ -50,7 +53,7 @@ pub fn for_site() -> Result<()> {
 /// What the tests need besides: two browsers, an independent SIP client, independent senders and
 /// readers of media, emulators of AWS.
 pub fn for_tests(root: &Path) -> Result<()> {
-    install(&[NODE, CHROMIUM, FIREFOX, SIPP, FFMPEG, TSHARK, GSTREAMER])?;
+    install(&[NODE, CHROMIUM, FIREFOX, SIPP, FFMPEG, TSHARK, JQ, CURL, GSTREAMER])?;
     let browser = root.join("tests/browser");
     if !browser.join("node_modules/playwright-core").exists() {
         run(Command::new("npm").current_dir(&browser).args([

@@ -12,7 +12,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{aws_tools, failover, run, setup, site, templates};
+use crate::{aws_tools, failover, package, run, setup, site, templates};
 
 #[derive(Default)]
 struct Counts {
@@ -55,6 +55,7 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
     }
     let status = child.wait().context("wait for cargo test")?;
     if filter.is_none() {
+        package::check_glibc(package::programs_in(&run::target_dir().join("debug")))?;
         for line in templates::deploy_on_emulators(root)?.lines() {
             println!("{line}");
             counts.add(line);
