@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edge_recorder::config::{CaptureMode, PortRange};
-use model::RecordingId;
 use model::access::Role;
+use model::attribution::Address;
+use model::{GroupId, RecordingId, UserId, WallTime};
 use serde::Deserialize;
 
 #[derive(Parser)]
@@ -51,6 +52,9 @@ pub enum Command {
     /// Accounts of people who sign in
     #[command(subcommand)]
     User(UserCommand),
+    /// Groups: who manages whose calls
+    #[command(subcommand)]
+    Group(GroupCommand),
 }
 
 #[derive(Args, Debug, Default)]
@@ -162,8 +166,68 @@ pub enum UserCommand {
     },
     /// Set a password and sign the user out everywhere
     Passwd { login: String },
-    /// Accounts and their roles
+    /// Change what a user may do
+    Role {
+        login: String,
+        /// administrator, supervisor, agent or auditor
+        #[arg(value_parser = parse_role)]
+        role: Role,
+    },
+    /// Say whose an address is: its calls of that time are the user's
+    Assign {
+        login: String,
+        /// An extension (7001), the part of a SIP address before its @ (ana), or a whole telephone
+        /// number (+38612345678)
+        #[arg(value_parser = Address::new)]
+        address: Address,
+        /// Since when: a date (UTC) or an RFC 3339 time [default: always]
+        #[arg(long, value_parser = parse_time)]
+        from: Option<WallTime>,
+        /// Not any more at this time [default: for ever]
+        #[arg(long, value_parser = parse_time)]
+        until: Option<WallTime>,
+    },
+    /// Take an address away from a user, with all its terms
+    Unassign {
+        login: String,
+        #[arg(value_parser = Address::new)]
+        address: Address,
+    },
+    /// Let a user no longer sign in, and sign them out
+    Disable { login: String },
+    /// Let a user sign in again
+    Enable { login: String },
+    /// Accounts, their roles and addresses
     List,
+}
+
+#[derive(Subcommand)]
+pub enum GroupCommand {
+    /// Add a group, or replace it
+    Set {
+        name: GroupId,
+        /// Hears the group's calls, as a supervisor; may be given several times
+        #[arg(long, value_name = "LOGIN")]
+        manager: Vec<UserId>,
+        /// Belongs to it; may be given several times
+        #[arg(long, value_name = "LOGIN")]
+        member: Vec<UserId>,
+        /// An address that is nobody's alone, of a hunt group; may be given several times
+        #[arg(long, value_parser = Address::new)]
+        address: Vec<Address>,
+    },
+    /// Remove a group. Its members stay
+    Remove { name: GroupId },
+    /// Groups, their managers, members and addresses
+    List,
+}
+
+/// A date means its beginning, in UTC.
+fn parse_time(text: &str) -> Result<WallTime, String> {
+    let is_date = text.len() == "yyyy-mm-dd".len();
+    let time = if is_date { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    WallTime::parse(&time)
+        .map_err(|_| format!("{text:?} is no time; write 2026-05-01 or 2026-05-01T08:00:00+02:00"))
 }
 
 fn parse_role(text: &str) -> Result<Role, String> {
@@ -191,6 +255,18 @@ mod tests {
         assert!(parse("linekeeper verify 01890a5d-ac96-774b-bcce-b302099a8057"));
         assert!(!parse("linekeeper verify"));
         assert!(!parse("linekeeper verify --all --audit"));
+    }
+
+    #[test]
+    fn what_cannot_be_assigned_is_named() {
+        let parse = |line: &str| match Arguments::try_parse_from(line.split(' ')) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(parse("linekeeper user assign ana 7001 --from 2026-05-01"), "");
+        assert!(parse("linekeeper user assign ana ana@pbx").contains("before its @"));
+        assert!(parse("linekeeper user assign ana 7001 --from May").contains("is no time"));
+        assert!(parse("linekeeper group set a/b").contains("not a valid name"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl DataDir {
     /// Lets somebody in when there are no accounts yet.
     pub async fn make_first_account(&self) -> Result<()> {
         let accounts = self.engines.accounts();
-        if !accounts.accounts().await?.is_empty() {
+        if !accounts.accounts(&TenantId::default()).await?.is_empty() {
             return Ok(());
         }
         let password = password::generate()?;
@@ -81,6 +81,8 @@ impl DataDir {
             role: Role::Administrator,
             password_hash: password::hash(password).await?,
             must_change_password: true,
+            disabled: false,
+            addresses: Vec::new(),
         };
         accounts.add_account(&account).await?;
         Ok(())
@@ -246,7 +248,8 @@ mod tests {
         again.make_first_account().await.unwrap();
         assert_eq!(again.keys.public(), public);
         assert_eq!(std::fs::read_to_string(again.admin_password_file()).unwrap(), made);
-        let account = again.engines.accounts().accounts().await.unwrap().remove(0);
+        let account =
+            again.engines.accounts().accounts(&TenantId::default()).await.unwrap().remove(0);
         let matches =
             password::verify(made.trim().to_owned(), Some(account.password_hash)).await.unwrap();
         assert!(matches && account.must_change_password);

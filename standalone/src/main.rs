@@ -6,7 +6,8 @@
 //! | `call` | `call.rs`: places calls, as an SBC would |
 //! | `export` | `export.rs`: one recording as a file |
 //! | `verify` | `verify.rs`: reads everything again |
-//! | `user` | `user.rs`: accounts |
+//! | `user` | `user.rs`: accounts and whose addresses are whose |
+//! | `group` | `group.rs`: who manages whose calls |
 //!
 //! Answers go to standard output, logs and errors to standard error. The exit code is 0 when it
 //! was done, 1 when it could not be or when something is wrong, 2 for wrong arguments.
@@ -16,6 +17,7 @@ mod call;
 mod config;
 mod data_dir;
 mod export;
+mod group;
 mod listen;
 mod run;
 mod site;
@@ -76,6 +78,7 @@ fn start(arguments: Arguments) -> Result<ExitCode> {
             Command::Export(export) => export::export(&data_dir, export).await,
             Command::Verify(verify) => verify::verify(&data_dir, verify).await,
             Command::User(user) => user::user(&data_dir, user).await,
+            Command::Group(group) => group::group(&data_dir, group).await,
         }
     });
     // Threads that still wait for a disk or a terminal do not hold the process up.

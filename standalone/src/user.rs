@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use lambdas::api::password;
 use model::access::Role;
+use model::attribution::{Address, Assignment, Term};
 use model::{TenantId, UserId};
 use storage_ports::{Account, Accounts};
 
@@ -17,6 +18,24 @@ pub async fn user(data_dir: &Path, command: UserCommand) -> Result<ExitCode> {
     match command {
         UserCommand::Add { login, role } => add(data_dir, &login, role).await?,
         UserCommand::Passwd { login } => change(data_dir, &login).await?,
+        UserCommand::Role { login, role } => {
+            let account = alter(data_dir, &login, |account| account.role = role).await?;
+            println!("{} is {} now", account.login, role.as_str());
+        }
+        UserCommand::Assign { login, address, from, until } => {
+            assign(data_dir, &login, Assignment { address, term: Term { from, until } }).await?;
+        }
+        UserCommand::Unassign { login, address } => unassign(data_dir, &login, &address).await?,
+        UserCommand::Disable { login } => {
+            let account = alter(data_dir, &login, |account| account.disabled = true).await?;
+            let data = DataDir::open(data_dir).await?;
+            data.engines.accounts().remove_sessions_of(&account.login).await?;
+            println!("{} cannot sign in any more, and is signed out", account.login);
+        }
+        UserCommand::Enable { login } => {
+            let account = alter(data_dir, &login, |account| account.disabled = false).await?;
+            println!("{} can sign in again", account.login);
+        }
         UserCommand::List => list(data_dir).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -37,6 +56,8 @@ async fn add(data_dir: &Path, login: &str, role: Role) -> Result<()> {
         role,
         password_hash: password::hash(chosen.text().to_owned()).await?,
         must_change_password: chosen.is_made(),
+        disabled: false,
+        addresses: Vec::new(),
     };
     if !accounts.add_account(&account).await? {
         bail!("there is an account {login} already");
@@ -67,11 +88,84 @@ async fn change(data_dir: &Path, login: &str) -> Result<()> {
     Ok(())
 }
 
+/// Changes an account and returns it.
+async fn alter(data_dir: &Path, login: &str, change: impl FnOnce(&mut Account)) -> Result<Account> {
+    let login = UserId::new(login)?;
+    let data = DataDir::open(data_dir).await?;
+    let accounts = data.engines.accounts();
+    let Some(mut account) = accounts.account(&login).await? else {
+        bail!("there is no account {login}; `user list` shows all");
+    };
+    change(&mut account);
+    accounts.update_account(&account).await?;
+    Ok(account)
+}
+
+async fn assign(data_dir: &Path, login: &str, new: Assignment) -> Result<()> {
+    if !new.term.is_some_time() {
+        bail!("--until has to be after --from");
+    }
+    let address = new.address.clone();
+    let account = alter(data_dir, login, |account| {
+        if !account.addresses.contains(&new) {
+            account.addresses.push(new);
+        }
+    })
+    .await?;
+    println!("calls of {address} are {}'s{}", account.login, terms_of(&account, &address));
+    Ok(())
+}
+
+async fn unassign(data_dir: &Path, login: &str, address: &Address) -> Result<()> {
+    let mut was = false;
+    let account = alter(data_dir, login, |account| {
+        let before = account.addresses.len();
+        account.addresses.retain(|held| held.address != *address);
+        was = account.addresses.len() < before;
+    })
+    .await?;
+    if !was {
+        bail!("{address} is not {}'s; `user list` shows whose addresses are", account.login);
+    }
+    println!("calls of {address} are not {}'s any more", account.login);
+    Ok(())
+}
+
+fn terms_of(account: &Account, address: &Address) -> String {
+    let held = account.addresses.iter().filter(|held| held.address == *address);
+    let terms: Vec<String> = held.filter_map(|held| term(held.term)).collect();
+    if terms.is_empty() { String::new() } else { format!(" ({})", terms.join("; ")) }
+}
+
+/// `None`: always.
+pub fn term(term: Term) -> Option<String> {
+    let from = term.from.map(|from| format!("from {from}"));
+    let until = term.until.map(|until| format!("until {until}"));
+    let parts: Vec<String> = [from, until].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// An address and when it was somebody's.
+pub fn assignment(assignment: &Assignment) -> String {
+    match term(assignment.term) {
+        None => assignment.address.to_string(),
+        Some(term) => format!("{} ({term})", assignment.address),
+    }
+}
+
 async fn list(data_dir: &Path) -> Result<()> {
     let data = DataDir::open(data_dir).await?;
-    for account in data.engines.accounts().accounts().await? {
-        let note = if account.must_change_password { "  has to change its password" } else { "" };
-        println!("{:<24}  {:<13}{note}", account.login, account.role.as_str());
+    for account in data.engines.accounts().accounts(&TenantId::default()).await? {
+        let mut notes: Vec<String> = account.addresses.iter().map(assignment).collect();
+        if account.must_change_password {
+            notes.push("has to change its password".to_owned());
+        }
+        if account.disabled {
+            notes.push("cannot sign in".to_owned());
+        }
+        let line =
+            format!("{:<24}  {:<13}  {}", account.login, account.role.as_str(), notes.join(", "));
+        println!("{}", line.trim_end());
     }
     Ok(())
 }

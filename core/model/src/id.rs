@@ -153,6 +153,10 @@ name_id! {
     /// A person who signs in.
     UserId
 }
+name_id! {
+    /// A group of people.
+    GroupId
+}
 
 impl Default for TenantId {
     fn default() -> Self {

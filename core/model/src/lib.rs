@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod api;
+pub mod attribution;
 pub mod call;
 pub mod command;
 pub mod event;
@@ -31,7 +32,9 @@ pub mod time;
 pub mod trunk;
 
 pub use event::{EventBody, RecordingEvent};
-pub use id::{EdgeId, HoldId, JournalId, RecordingId, SessionId, TenantId, TrunkId, UserId};
+pub use id::{
+    EdgeId, GroupId, HoldId, JournalId, RecordingId, SessionId, TenantId, TrunkId, UserId,
+};
 pub use index::{JournalState, RecordingState};
 pub use personal::Personal;
 pub use recording::{Participant, Recording, Status, Track};

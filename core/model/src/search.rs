@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attribution::Assignment;
 use crate::id::RecordingId;
 use crate::recording::Status;
 use crate::time::WallTime;
@@ -27,6 +28,8 @@ pub struct SearchQuery {
     pub user: Option<String>,
     /// Calls of this group.
     pub group: Option<String>,
+    /// Only calls that one of these covers: what whoever asks may see. Nothing for an empty list.
+    pub scope: Option<Vec<Assignment>>,
     /// At least this long.
     pub min_seconds: Option<u32>,
     /// 1 to [`MAX_LIMIT`].
@@ -44,6 +47,7 @@ impl Default for SearchQuery {
             party: None,
             user: None,
             group: None,
+            scope: None,
             min_seconds: None,
             limit: DEFAULT_LIMIT,
             after: None,

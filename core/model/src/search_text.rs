@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::call::{CallFacts, Party};
+use crate::attribution::addresses_of_state;
+use crate::call::CallFacts;
 use crate::index::RecordingState;
 use crate::recording::Recording;
 use crate::search::{SearchQuery, fold};
@@ -101,6 +102,7 @@ impl Wanted {
             // Calls are attributed to no group yet, so none is theirs.
             && query.group.is_none()
             && self.user.as_ref().is_none_or(|user| users_of(state).contains(user))
+            && in_scope(query, state, view)
             && self.matches_text(state)
     }
 
@@ -119,17 +121,22 @@ impl Wanted {
     }
 }
 
+fn in_scope(query: &SearchQuery, state: &RecordingState, view: &Recording) -> bool {
+    let Some(scope) = &query.scope else { return true };
+    let addresses = addresses_of_state(state);
+    scope.iter().any(|assignment| assignment.covers(&addresses, view.started_at))
+}
+
 /// The users whose call it is: those that an address of a participant names, folded.
 pub fn users_of(state: &RecordingState) -> BTreeSet<String> {
     let facts = state.facts.as_ref().map(|facts| &facts.value);
     let parties = facts.into_iter().flat_map(|facts: &CallFacts| &facts.participants);
-    parties.filter_map(user_of).collect()
+    parties.filter_map(|party| user_of(party.aor.as_ref()?.reveal())).collect()
 }
 
-/// The user part of a participant's SIP address (RFC 3261 §19.1.1), folded, where it is a name
-/// that somebody could sign in with.
-fn user_of(party: &Party) -> Option<String> {
-    let aor = party.aor.as_ref()?.reveal();
+/// The user part of a SIP address (RFC 3261 §19.1.1), folded, where it is a name that somebody
+/// could sign in with.
+pub fn user_of(aor: &str) -> Option<String> {
     let rest = ["sip:", "sips:"].iter().find_map(|scheme| strip_ignoring_case(aor, scheme))?;
     let user = rest.split_once('@')?.0.split([';', ':']).next()?;
     crate::UserId::new(user).ok()?;
@@ -178,8 +185,7 @@ fn a_number_is_found_in_every_way_of_writing_it() {
 
 #[test]
 fn a_sip_address_names_a_user_and_a_telephone_number_does_not() {
-    let user =
-        |aor: &str| user_of(&Party { aor: Some(crate::Personal::from(aor)), ..Party::default() });
+    let user = user_of;
     assert_eq!(user("sip:Eva.Novak@pbx;transport=tls").as_deref(), Some("eva.novak"));
     assert_eq!(user("SIPS:7001;x=y@pbx").as_deref(), Some("7001"));
     for none in ["tel:+3861234", "sip:pbx", "sip:+3861@pbx", "sip:a b@pbx", ""] {

@@ -3,6 +3,7 @@
 //! A route that is missing from [`RULES`] answers nobody. A test holds the table and the OpenAPI
 //! document against each other.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -12,8 +13,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use model::access::Permission;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use model::access::{Permission, Reach, Scope};
+use model::attribution::{Assignment, addresses_of};
 use model::recording::Mark;
+use model::search::SearchQuery;
 use model::{Recording, TenantId, UserId};
 use sha2::{Digest, Sha256};
 use storage_ports::Account;
@@ -43,8 +47,8 @@ pub const RULES: &[(Method, &str, Need)] = &[
     (Method::GET, "/v1/recordings/{id}/audio", Need::Permission(Permission::Play)),
     // A waveform tells who spoke when: part of hearing it.
     (Method::GET, "/v1/recordings/{id}/peaks", Need::Permission(Permission::Play)),
-    (Method::POST, "/v1/recordings/{id}/pause", Need::Permission(Permission::Live)),
-    (Method::POST, "/v1/recordings/{id}/resume", Need::Permission(Permission::Live)),
+    (Method::POST, "/v1/recordings/{id}/pause", Need::Permission(Permission::Pause)),
+    (Method::POST, "/v1/recordings/{id}/resume", Need::Permission(Permission::Pause)),
     (Method::POST, "/v1/recordings/{id}/stop", Need::Permission(Permission::Live)),
     (Method::GET, "/v1/live", Need::Permission(Permission::Live)),
     (Method::GET, "/v1/health", Need::Permission(Permission::System)),
@@ -122,11 +126,23 @@ impl Token {
 pub struct Caller {
     pub account: Account,
     pub token: Token,
+    pub reach: Reach,
 }
 
 impl Caller {
     pub fn tenant(&self) -> &TenantId {
         &self.account.tenant
+    }
+
+    /// Whether this recording is in the caller's scope. What is not has to look as if it were not
+    /// there.
+    pub fn reaches(&self, recording: &Recording) -> bool {
+        self.reach.covers(&addresses_of(recording), recording.started_at).is_some()
+    }
+
+    /// The question, asked of what is in the caller's scope.
+    pub fn within_reach(&self, query: SearchQuery) -> SearchQuery {
+        SearchQuery { scope: self.reach.assignments(), ..query }
     }
 
     /// A recording as this caller may see it.
@@ -199,7 +215,8 @@ async fn admit(
         )
     })?;
     // The account is read each time, so that a changed role or a removed user counts at once.
-    let account = state.accounts.account(&session.login).await?.ok_or_else(unauthenticated)?;
+    let account = state.accounts.account(&session.login).await?;
+    let account = account.filter(|account| !account.disabled).ok_or_else(unauthenticated)?;
     if let Need::Permission(permission) = need
         && !account.role.permits(permission)
     {
@@ -207,7 +224,41 @@ async fn admit(
         let message = format!("the role {role} may not do this; ask an administrator");
         return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message));
     }
-    Ok(Some(Caller { account, token }))
+    let reach = match need {
+        Need::Permission(_) => reach(state, &account).await?,
+        // Who may ask for something else than calls needs no scope.
+        Need::SignedIn | Need::Nothing => Reach::Owned(Vec::new()),
+    };
+    Ok(Some(Caller { account, token, reach }))
+}
+
+/// Members whose addresses are read side by side.
+const MEMBERS_AT_ONCE: usize = 16;
+
+/// The calls that a user may see. Read each time, as the account is: what somebody loses is gone
+/// with their next request.
+pub async fn reach(state: &ApiState, account: &Account) -> Result<Reach, ApiError> {
+    let (role, login) = (account.role, &account.login);
+    let mut groups = Vec::new();
+    let mut addresses: HashMap<UserId, Vec<Assignment>> = HashMap::new();
+    if role.scope() == Scope::Groups {
+        groups = state.accounts.groups(&account.tenant).await?;
+        groups.retain(|group| group.managers.contains(login));
+        let members = groups.iter().flat_map(|group| &group.members);
+        let logins: BTreeSet<UserId> = members.map(|member| member.login.clone()).collect();
+        let found: Vec<Option<Account>> = stream::iter(logins)
+            .map(async |login| state.accounts.account(&login).await)
+            .buffer_unordered(MEMBERS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let found = found.into_iter().flatten();
+        // A login is unique across tenants, and a group may name one that was never this tenant's.
+        let ours = found.filter(|member| member.tenant == account.tenant);
+        addresses = ours.map(|member| (member.login, member.addresses)).collect();
+    }
+    Ok(Reach::of(role, login, &account.addresses, &groups, |login| {
+        addresses.get(login).cloned().unwrap_or_default()
+    }))
 }
 
 /// What the table says of a request; `None`: it has no such route.

@@ -44,7 +44,12 @@ pub async fn live(
     unasked(query)?;
     let recordings = state.index.live(caller.tenant()).await?;
     let recordings: Vec<Recording> =
-        recordings.into_iter().map(|recording| caller.shown(recording)).collect();
+        // The whole list is here, and its ETag is of what is shown: nothing tells of the others.
+        recordings
+            .into_iter()
+            .filter(|recording| caller.reaches(recording))
+            .map(|recording| caller.shown(recording))
+            .collect();
     let shown = serde_json::to_vec(&recordings).map_err(ApiError::internal)?;
     let etag = format!("\"{}\"", hex(&Sha256::digest(&shown)[..16]));
     let tag = HeaderValue::try_from(&etag).map_err(ApiError::internal)?;

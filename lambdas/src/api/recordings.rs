@@ -44,7 +44,7 @@ pub async fn list(
     caller: Caller,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Recordings>, ApiError> {
-    let query = search_query(&pairs)?;
+    let query = caller.within_reach(search_query(&pairs)?);
     let page = state.index.search(caller.tenant(), &query).await?;
     let next = page.next.as_ref().map(Cursor::encode);
     let recordings = page.items.into_iter().map(|item| caller.shown(item)).collect();
@@ -123,15 +123,17 @@ pub fn id(text: &str) -> Result<RecordingId, ApiError> {
     })
 }
 
-/// What the index has of a recording that people can see.
+/// What the index has of a recording that the caller can see: every route about one asks here.
 pub async fn held(
     state: &ApiState,
     caller: &Caller,
     id: RecordingId,
 ) -> Result<(RecordingState, JournalState), ApiError> {
-    let held = state.index.state(caller.tenant(), id).await?;
-    // Before its `started` has come, a recording is not shown anywhere.
-    held.filter(|(recording, _)| recording.started.is_some()).ok_or_else(|| unknown(id))
+    let held = state.index.state(caller.tenant(), id).await?.ok_or_else(|| unknown(id))?;
+    // Before its `started` has come, a recording is not shown anywhere; outside of the caller's
+    // scope it is not there either.
+    let view = held.0.view(&held.1).filter(|view| caller.reaches(view));
+    view.map(|_| held).ok_or_else(|| unknown(id))
 }
 
 pub fn not_erased(status: Status) -> Result<(), ApiError> {

@@ -48,7 +48,7 @@ pub async fn related(
     if let Some(recording) = held.view(&journal) {
         let ids: Vec<_> = recording.call_ids.iter().filter(|id| names_one_call(id)).collect();
         for shared in ids.into_iter().take(MAX_IDS) {
-            let near = near(recording.started_at, shared);
+            let near = caller.within_reach(near(recording.started_at, shared));
             for other in state.index.search(caller.tenant(), &near).await?.items {
                 // The search looks at words, in names too.
                 if other.id != id && other.call_ids.contains(shared) {

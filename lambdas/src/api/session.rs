@@ -38,7 +38,11 @@ pub async fn sign_in(
         state.throttle.begin(&asked.login, arrival.peer, now).map_err(too_many_attempts)?;
     // A login that cannot exist takes the same way as one that does not.
     let account = match UserId::new(asked.login.as_str()) {
-        Ok(login) => state.accounts.account(&login).await?,
+        Ok(login) => {
+            let account = state.accounts.account(&login).await?;
+            // Takes the same way: whether an account exists is nobody's business.
+            account.filter(|account| !account.disabled)
+        }
         Err(_) => None,
     };
     let stored = account.as_ref().map(|account| account.password_hash.clone());

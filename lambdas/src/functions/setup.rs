@@ -147,7 +147,7 @@ async fn admit(
         Some(held) if held.tenant != *tenant => {
             return Err(format!("{FIRST_LOGIN} belongs to the tenant {}", held.tenant).into());
         }
-        None if !asked.reset_password && !accounts.accounts().await?.is_empty() => {
+        None if !asked.reset_password && !accounts.accounts(tenant).await?.is_empty() => {
             // Somebody is in already, and took `admin` away on purpose.
             return Ok(None);
         }
@@ -160,6 +160,8 @@ async fn admit(
         role: Role::Administrator,
         password_hash: password::hash(password.clone()).await?,
         must_change_password: true,
+        disabled: false,
+        addresses: held.as_ref().map_or(Vec::new(), |held| held.addresses.clone()),
     };
     if held.is_some() {
         accounts.update_account(&account).await?;

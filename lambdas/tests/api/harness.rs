@@ -9,13 +9,14 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use lambdas::api::{self, ApiState, Arrival, MediaBy, SignedParts};
 use model::access::Role;
+use model::attribution::{Address, Assignment, Group, Term};
 use model::call::{CallFacts, Party};
 use model::index::Finalized;
 use model::object_key::{ObjectKey, Output};
 use model::recording::{Mark, MarkKind, Track};
 use model::{
-    EdgeId, EventBody, JournalId, Position, RecordingEvent, RecordingId, SessionId, TenantId,
-    UserId, WallTime,
+    EdgeId, EventBody, GroupId, JournalId, Position, RecordingEvent, RecordingId, SessionId,
+    TenantId, UserId, WallTime,
 };
 use segment::{
     Direction, Document, Format, Packet, PacketsHeader, PacketsWriter, Sealer, SessionRecord,
@@ -105,7 +106,23 @@ impl Api {
         for role in Role::ALL {
             api.add_account(role.as_str(), role, TenantId::default()).await;
         }
+        // Every call of these tests is of this desk, unless it says otherwise.
+        let desk = Group {
+            name: GroupId::new("desk").unwrap(),
+            managers: BTreeSet::from([UserId::new("supervisor").unwrap()]),
+            members: Vec::new(),
+            addresses: vec![owned("agent")],
+        };
+        api.state.accounts.put_group(&TenantId::default(), &desk).await.unwrap();
         api
+    }
+
+    /// Gives addresses to a user, for all times.
+    pub async fn assign(&self, login: &str, addresses: &[&str]) {
+        let login = UserId::new(login).unwrap();
+        let held = self.state.accounts.account(&login).await.unwrap().unwrap();
+        let addresses = addresses.iter().map(|address| owned(address)).collect();
+        self.state.accounts.update_account(&Account { addresses, ..held }).await.unwrap();
     }
 
     pub async fn add_account(&self, login: &str, role: Role, tenant: TenantId) {
@@ -115,6 +132,8 @@ impl Api {
             role,
             password_hash: api::password::hash(PASSWORD.to_owned()).await.unwrap(),
             must_change_password: true,
+            disabled: false,
+            addresses: Vec::new(),
         };
         assert!(self.state.accounts.add_account(&account).await.unwrap());
     }
@@ -172,6 +191,11 @@ pub fn over_https(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
+/// An address that was somebody's always.
+pub fn owned(address: &str) -> Assignment {
+    Assignment { address: Address::new(address).unwrap(), term: Term::default() }
+}
+
 pub fn now() -> WallTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     WallTime::from_unix_ms(since.as_millis() as i64)
@@ -194,6 +218,11 @@ pub struct Call {
 impl Call {
     /// A call in progress, with one metadata document, on its own edge.
     pub async fn started(api: &Api, n: u8, tenant: TenantId) -> Self {
+        Self::started_of(api, n, tenant, "sip:agent@example.com").await
+    }
+
+    /// A call in progress in which this address takes part.
+    pub async fn started_of(api: &Api, n: u8, tenant: TenantId, aor: &str) -> Self {
         let unix_ms = now().unix_ms() as u64 - 60_000 + u64::from(n) * 1_000;
         let session = SessionId::at(unix_ms, [n; 10]);
         let mut call = Self {
@@ -217,7 +246,7 @@ impl Call {
         let facts = CallFacts {
             participants: vec![
                 party("p1", "Eva Novák", "sip:+14155550100@example.com"),
-                party("p2", &format!("Agent {n}"), "sip:agent@example.com"),
+                party("p2", &format!("Agent {n}"), aor),
             ],
             ..CallFacts::default()
         };

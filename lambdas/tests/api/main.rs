@@ -5,4 +5,5 @@ mod contract;
 mod harness;
 mod live;
 mod recordings;
+mod scope;
 mod session;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::access::Role;
-use model::{TenantId, UserId, WallTime};
+use model::attribution::Group;
+use model::{GroupId, TenantId, UserId, WallTime};
 use rusqlite::{OptionalExtension, Row, params};
 use storage_ports::{Account, Accounts, StorageError, StoredSession};
 
@@ -13,7 +14,8 @@ use crate::database::{Database, WorkError};
 
 const WHAT: &str = "accounts";
 
-const COLUMNS: &str = "login, tenant, role, password_hash, must_change_password";
+const COLUMNS: &str =
+    "login, tenant, role, password_hash, must_change_password, disabled, addresses";
 
 pub struct SqliteAccounts {
     database: Arc<Database>,
@@ -25,21 +27,31 @@ impl SqliteAccounts {
     }
 }
 
-type AccountRow = (String, String, String, String, bool);
+type AccountRow = (String, String, String, String, bool, bool, String);
 
 fn columns(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
 fn account(row: AccountRow) -> Result<Account, WorkError> {
-    let (login, tenant, role, password_hash, must_change_password) = row;
+    let (login, tenant, role, password_hash, must_change_password, disabled, addresses) = row;
     Ok(Account {
         login: UserId::new(login).map_err(WorkError::corrupt)?,
         tenant: TenantId::new(tenant).map_err(WorkError::corrupt)?,
         role: Role::parse(&role).ok_or_else(|| WorkError::corrupt(format!("role {role:?}")))?,
         password_hash,
         must_change_password,
+        disabled,
+        addresses: parsed(&addresses)?,
     })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, WorkError> {
+    serde_json::to_string(value).map_err(WorkError::corrupt)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, WorkError> {
+    serde_json::from_str(json).map_err(WorkError::corrupt)
 }
 
 #[async_trait]
@@ -50,7 +62,7 @@ impl Accounts for SqliteAccounts {
             .write(WHAT, move |transaction| {
                 let added = transaction.execute(
                     &format!(
-                        "INSERT INTO accounts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)
+                        "INSERT INTO accounts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                          ON CONFLICT (login) DO NOTHING"
                     ),
                     params![
@@ -58,7 +70,9 @@ impl Accounts for SqliteAccounts {
                         new.tenant.as_str(),
                         new.role.as_str(),
                         new.password_hash,
-                        new.must_change_password
+                        new.must_change_password,
+                        new.disabled,
+                        json(&new.addresses)?
                     ],
                 )?;
                 Ok(added == 1)
@@ -72,13 +86,15 @@ impl Accounts for SqliteAccounts {
             .write(WHAT, move |transaction| {
                 let updated = transaction.execute(
                     "UPDATE accounts SET tenant = ?2, role = ?3, password_hash = ?4,
-                     must_change_password = ?5 WHERE login = ?1",
+                     must_change_password = ?5, disabled = ?6, addresses = ?7 WHERE login = ?1",
                     params![
                         new.login.as_str(),
                         new.tenant.as_str(),
                         new.role.as_str(),
                         new.password_hash,
-                        new.must_change_password
+                        new.must_change_password,
+                        new.disabled,
+                        json(&new.addresses)?
                     ],
                 )?;
                 if updated == 0 {
@@ -104,13 +120,73 @@ impl Accounts for SqliteAccounts {
             .await
     }
 
-    async fn accounts(&self) -> Result<Vec<Account>, StorageError> {
+    async fn accounts(&self, tenant: &TenantId) -> Result<Vec<Account>, StorageError> {
+        let tenant = tenant.clone();
         self.database
-            .read(WHAT, |transaction| {
-                let mut statement = transaction
-                    .prepare_cached(&format!("SELECT {COLUMNS} FROM accounts ORDER BY login"))?;
-                let rows = statement.query_map((), columns)?;
+            .read(WHAT, move |transaction| {
+                let mut statement = transaction.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM accounts WHERE tenant = ?1 ORDER BY login"
+                ))?;
+                let rows = statement.query_map([tenant.as_str()], columns)?;
                 rows.map(|row| account(row?)).collect()
+            })
+            .await
+    }
+
+    async fn put_group(&self, tenant: &TenantId, group: &Group) -> Result<(), StorageError> {
+        let (tenant, group) = (tenant.clone(), group.clone());
+        self.database
+            .write(WHAT, move |transaction| {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO user_groups (tenant, name, state) VALUES (?1, ?2, ?3)",
+                    params![tenant.as_str(), group.name.as_str(), json(&group)?],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn group(
+        &self,
+        tenant: &TenantId,
+        name: &GroupId,
+    ) -> Result<Option<Group>, StorageError> {
+        let (tenant, name) = (tenant.clone(), name.clone());
+        self.database
+            .read(WHAT, move |transaction| {
+                let state: Option<String> = transaction
+                    .prepare_cached(
+                        "SELECT state FROM user_groups WHERE tenant = ?1 AND name = ?2",
+                    )?
+                    .query_row([tenant.as_str(), name.as_str()], |row| row.get(0))
+                    .optional()?;
+                state.as_deref().map(parsed).transpose()
+            })
+            .await
+    }
+
+    async fn groups(&self, tenant: &TenantId) -> Result<Vec<Group>, StorageError> {
+        let tenant = tenant.clone();
+        self.database
+            .read(WHAT, move |transaction| {
+                let mut statement = transaction.prepare_cached(
+                    "SELECT state FROM user_groups WHERE tenant = ?1 ORDER BY name",
+                )?;
+                let rows = statement.query_map([tenant.as_str()], |row| row.get::<_, String>(0))?;
+                rows.map(|state| parsed(&state?)).collect()
+            })
+            .await
+    }
+
+    async fn remove_group(&self, tenant: &TenantId, name: &GroupId) -> Result<(), StorageError> {
+        let (tenant, name) = (tenant.clone(), name.clone());
+        self.database
+            .write(WHAT, move |transaction| {
+                transaction.execute(
+                    "DELETE FROM user_groups WHERE tenant = ?1 AND name = ?2",
+                    [tenant.as_str(), name.as_str()],
+                )?;
+                Ok(())
             })
             .await
     }

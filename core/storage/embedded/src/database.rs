@@ -31,7 +31,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const APPLICATION_ID: i32 = 0x4c4b_5052;
 
 /// Step `n` leads from schema `n` to `n + 1`. A step that was released is never edited.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -153,6 +154,11 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
         transaction.execute_batch(step).map_err(fault)?;
     }
     if !steps.is_empty() {
+        if !is_new && found < 3 {
+            // What a recording's addresses are, SQL cannot say.
+            crate::index::add_addresses(&transaction)
+                .map_err(|error| fault(error.into_sqlite()))?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(fault)?;
         transaction.pragma_update(None, "user_version", known as i64).map_err(fault)?;
     }
@@ -183,6 +189,16 @@ pub(crate) enum WorkError {
 impl WorkError {
     pub fn corrupt(cause: impl Into<Cause>) -> Self {
         Self::Corrupt(cause.into())
+    }
+
+    fn into_sqlite(self) -> rusqlite::Error {
+        match self {
+            Self::Sqlite(error) => error,
+            Self::Corrupt(cause) => {
+                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, cause)
+            }
+            Self::Storage(error) => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
+        }
     }
 
     fn into_storage(self, what: &'static str) -> StorageError {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use model::attribution::{Address, Assignment, Term};
 use model::recording::Status;
 use model::search::SearchQuery;
 use model::{JournalState, RecordingState, TenantId};
@@ -55,6 +56,14 @@ async fn a_database_of_schema_1_is_read() {
     };
     let found = index.search(&tenant, &query).await.unwrap();
     assert_eq!(found.items.iter().map(|item| item.id).collect::<Vec<_>>(), [recording.id]);
+    // What a scope is looked up in was not there yet.
+    for (address, expected) in [("+38612345678", vec![recording.id]), ("7001", vec![])] {
+        let address = Address::new(address).unwrap();
+        let scope = Some(vec![Assignment { address, term: Term::default() }]);
+        let query = SearchQuery { scope, ..SearchQuery::default() };
+        let found = index.search(&tenant, &query).await.unwrap();
+        assert_eq!(found.items.iter().map(|item| item.id).collect::<Vec<_>>(), expected);
+    }
     let messages = engines.events().receive(10, Duration::ZERO).await.unwrap();
     assert_eq!(messages[0].body, "old");
 }

@@ -1,8 +1,9 @@
-//! Accounts and sign-in sessions.
+//! Accounts, groups and sign-in sessions.
 
 use async_trait::async_trait;
 use model::access::Role;
-use model::{TenantId, UserId, WallTime};
+use model::attribution::{Assignment, Group};
+use model::{GroupId, TenantId, UserId, WallTime};
 
 use crate::StorageError;
 
@@ -14,6 +15,10 @@ pub struct Account {
     /// PHC string (argon2id).
     pub password_hash: String,
     pub must_change_password: bool,
+    /// Cannot sign in, and is signed out. Kept, because calls and groups name it.
+    pub disabled: bool,
+    /// Addresses whose calls are this user's.
+    pub addresses: Vec<Assignment>,
 }
 
 impl std::fmt::Debug for Account {
@@ -45,8 +50,20 @@ pub trait Accounts: Send + Sync {
 
     async fn account(&self, login: &UserId) -> Result<Option<Account>, StorageError>;
 
-    /// In order of login.
-    async fn accounts(&self) -> Result<Vec<Account>, StorageError>;
+    /// Those of one tenant, in order of login.
+    async fn accounts(&self, tenant: &TenantId) -> Result<Vec<Account>, StorageError>;
+
+    /// Adds or replaces a group.
+    async fn put_group(&self, tenant: &TenantId, group: &Group) -> Result<(), StorageError>;
+
+    async fn group(&self, tenant: &TenantId, name: &GroupId)
+    -> Result<Option<Group>, StorageError>;
+
+    /// Those of one tenant, in order of name.
+    async fn groups(&self, tenant: &TenantId) -> Result<Vec<Group>, StorageError>;
+
+    /// Succeeds when there is no such group.
+    async fn remove_group(&self, tenant: &TenantId, name: &GroupId) -> Result<(), StorageError>;
 
     async fn add_session(&self, session: &StoredSession) -> Result<(), StorageError>;
 

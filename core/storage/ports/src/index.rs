@@ -23,7 +23,8 @@ pub struct Applied {
 ///   multiset of events applied in any order, concurrently too, gives the same index.
 /// - Reads see every write that returned before they began; `search`, `live`, `sweep` and
 ///   `due` may lag behind by about a second on an engine whose indexes follow its writes (DynamoDB).
-/// - Nothing is seen across tenants.
+/// - Nothing is seen across tenants, and by a search with a scope nothing outside of it: engines
+///   look the scope's addresses up instead of leaving rows out.
 /// - A recording is held or being purged, never both, whoever asks at once. What was purged stays
 ///   purged, whatever is delivered later.
 #[async_trait]

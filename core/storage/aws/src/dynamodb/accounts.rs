@@ -7,11 +7,12 @@
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
-use model::{UserId, WallTime};
+use model::attribution::Group;
+use model::{GroupId, TenantId, UserId, WallTime};
 use storage_ports::{Account, Accounts, StorageError, StoredSession};
 
 use super::DynamoIndex;
-use super::item::{AccountItem, SessionItem};
+use super::item::{AccountItem, GroupItem, SessionItem};
 use super::key;
 use super::table::{Condition, Index, Item, Run, Table, from_item, text, to_item};
 use crate::error::storage_error;
@@ -27,6 +28,8 @@ fn account_item(account: &Account) -> Result<Item, StorageError> {
         role: account.role,
         password_hash: account.password_hash.clone(),
         must_change_password: account.must_change_password,
+        disabled: account.disabled,
+        addresses: account.addresses.clone(),
     })
 }
 
@@ -38,6 +41,8 @@ fn account(item: Item) -> Result<Account, StorageError> {
         role: item.role,
         password_hash: item.password_hash,
         must_change_password: item.must_change_password,
+        disabled: item.disabled,
+        addresses: item.addresses,
     })
 }
 
@@ -64,9 +69,38 @@ impl Accounts for DynamoIndex {
         self.table.get(key::USERS, login.as_str()).await?.map(account).transpose()
     }
 
-    async fn accounts(&self) -> Result<Vec<Account>, StorageError> {
+    async fn accounts(&self, tenant: &TenantId) -> Result<Vec<Account>, StorageError> {
+        // A login signs in without naming its tenant, so all tenants' lie together. They are read
+        // for the list of users only.
         let run = Run::whole(Index::Table, key::USERS.to_owned());
-        self.table.query_all(&run).await?.into_iter().map(account).collect()
+        let all = self.table.query_all(&run).await?.into_iter().map(account);
+        all.filter(|account| account.as_ref().map_or(true, |account| account.tenant == *tenant))
+            .collect()
+    }
+
+    async fn put_group(&self, tenant: &TenantId, group: &Group) -> Result<(), StorageError> {
+        let (pk, sk) = (key::groups(tenant), group.name.to_string());
+        let item = to_item(&GroupItem { pk, sk, group: group.clone() })?;
+        self.table.put(item, None).await?;
+        Ok(())
+    }
+
+    async fn group(
+        &self,
+        tenant: &TenantId,
+        name: &GroupId,
+    ) -> Result<Option<Group>, StorageError> {
+        let item = self.table.get(&key::groups(tenant), name.as_str()).await?;
+        item.map(|item| Ok(from_item::<GroupItem>(item)?.group)).transpose()
+    }
+
+    async fn groups(&self, tenant: &TenantId) -> Result<Vec<Group>, StorageError> {
+        let items = self.table.query_all(&Run::whole(Index::Table, key::groups(tenant))).await?;
+        items.into_iter().map(|item| Ok(from_item::<GroupItem>(item)?.group)).collect()
+    }
+
+    async fn remove_group(&self, tenant: &TenantId, name: &GroupId) -> Result<(), StorageError> {
+        self.table.delete(&key::groups(tenant), name.as_str()).await
     }
 
     async fn add_session(&self, session: &StoredSession) -> Result<(), StorageError> {

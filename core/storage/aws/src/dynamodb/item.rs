@@ -1,6 +1,7 @@
 //! Items as types. Attribute names and shapes are durable: what one version wrote, every later one
 //! reads. Golden items are kept in `tests/golden`.
 
+use model::attribution::{Assignment, Group};
 use model::index::{Document, Purge, RecordingState};
 use model::{JournalState, TenantId, WallTime};
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,18 @@ pub struct AccountItem {
     pub role: model::access::Role,
     pub password_hash: String,
     pub must_change_password: bool,
+    #[serde(default)]
+    pub disabled: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Assignment>,
+}
+
+/// A group of users.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupItem {
+    pub pk: String,
+    pub sk: String,
+    pub group: Group,
 }
 
 /// A sign-in, under its token and once more under its user.

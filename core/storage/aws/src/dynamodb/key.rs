@@ -14,6 +14,7 @@
 //!                 LIVE           calls in progress at its newest beat
 //!                 CMD#command    the outcome of a command
 //! USERS           login          an account
+//! GROUPS#tenant   name           a group of users
 //! S#token         A              a sign-in; and under SU#login, token
 //!
 //! gsi1  T#tenant#D#day#shard   start#id         recordings of a day
@@ -74,6 +75,10 @@ pub fn session(token_sha256: &[u8; 32]) -> String {
 
 pub fn sessions_of(login: &model::UserId) -> String {
     format!("SU#{login}")
+}
+
+pub fn groups(tenant: &TenantId) -> String {
+    format!("GROUPS#{tenant}")
 }
 
 pub fn hex(bytes: &[u8]) -> String {

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | no text | the days that have recordings, backwards, their shards merged |
 //! | `status=recording` | the calls in progress |
+//! | a scope | the calls of each of its addresses, merged |
 //! | a user | that user's calls |
 //! | an id, whole | the calls with that id |
 //! | a number: 5 first or 4 last digits and more | the calls with such numbers |
@@ -19,6 +20,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use model::attribution::{Assignment, Term};
 use model::index::{JournalState, RecordingState};
 use model::recording::{Recording, Status};
 use model::search::{Cursor, MAX_LIMIT, Page, SearchQuery};
@@ -62,6 +64,15 @@ impl Span {
         let after = query.after.map(|cursor| key::entry(cursor.started_at, cursor.id));
         let to = after.clone().map_or(before.clone(), |after| after.min(before));
         Self { from, to, after }
+    }
+
+    /// What of the question's time an address was owned.
+    fn owned(query: &SearchQuery, term: Term) -> Option<Self> {
+        let term = term.and(Term { from: query.from, until: query.to })?;
+        let after = query.after;
+        let query =
+            SearchQuery { from: term.from, to: term.until, after, ..SearchQuery::default() };
+        Some(Self::of(&query)).filter(|span| !span.is_empty())
     }
 
     /// From the first recording to the last one that started before `time`.
@@ -231,6 +242,12 @@ impl DynamoIndex {
             || query.status.is_some_and(|status| status != Status::Stored);
         // One more row tells whether there is a next page.
         let chunk = if is_picky { (limit + 1).max(CHUNK) } else { limit + 1 };
+        if let Some(scope) = &query.scope {
+            let runs = runs_of_scope(tenant, query, scope);
+            // Most of what is read is shown, unless something else was asked for, too.
+            let share = (limit + 1).div_ceil(runs.len().max(1)).max(10).min(limit + 1);
+            return Ok(merged(runs, if is_picky { CHUNK } else { share }));
+        }
         if let Some(user) = &wanted.user {
             let pk = Lookup::User.partition(tenant, user);
             return Ok(merged(vec![span.run(Index::Lookup, pk, "")], limit + 1));
@@ -424,6 +441,25 @@ impl DynamoIndex {
         let views = states.iter().filter_map(|state| state.view(&journals.of(state)));
         Ok(views.filter(|view| view.status == Status::Recording).collect())
     }
+}
+
+/// One run for each address that was somebody's: its calls while it was.
+fn runs_of_scope(tenant: &TenantId, query: &SearchQuery, scope: &[Assignment]) -> Vec<Run> {
+    let runs = scope.iter().filter_map(|Assignment { address, term }| {
+        let span = Span::owned(query, *term)?;
+        Some(match address.digits() {
+            Some(digits) => {
+                let pk = key::number_prefix(tenant, digits)?;
+                span.run(Index::Lookup, pk, &format!("{digits}#"))
+            }
+            None => {
+                let pk = Lookup::User.partition(tenant, address.as_str());
+                span.run(Index::Lookup, pk, "")
+            }
+        })
+    });
+    let mut seen = BTreeSet::new();
+    runs.filter(|run| seen.insert((run.pk.clone(), run.from.clone(), run.to.clone()))).collect()
 }
 
 fn day_run(tenant: &TenantId, span: &Span) -> Run {

@@ -67,6 +67,17 @@ fn apply(transaction: &Transaction<'_>, event: &RecordingEvent) -> Result<Applie
     Ok(Applied { to_build: told_by(transaction, &mark)? })
 }
 
+/// Writes the addresses of all recordings, into a database that had none.
+pub(crate) fn add_addresses(transaction: &Transaction<'_>) -> Result<(), WorkError> {
+    let mut statement = transaction.prepare("SELECT key, state FROM recordings")?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        let state = row::parse_state(row.get_ref(1)?.as_str().map_err(WorkError::corrupt)?)?;
+        row::save_addresses(transaction, row.get(0)?, &state)?;
+    }
+    Ok(())
+}
+
 /// All that a recording's status takes from its journal.
 fn what_matters(journal: &JournalState) -> (bool, model::Position) {
     (journal.is_dead(), journal.stored_through)

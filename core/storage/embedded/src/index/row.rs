@@ -1,5 +1,8 @@
 //! States to rows and back.
 
+use std::collections::BTreeSet;
+
+use model::attribution::addresses_of_state;
 use model::index::{JournalState, RecordingState};
 use model::search_text::SearchText;
 use model::{JournalId, RecordingId, TenantId};
@@ -148,6 +151,7 @@ pub fn save_recording(
             |row| row.get(0),
         )?;
     debug_assert!(held.as_ref().is_none_or(|held| held.key == key));
+    save_addresses(transaction, key, state)?;
     if held.is_none_or(|held| held.text != text.all) {
         transaction
             .prepare_cached("DELETE FROM recording_text WHERE rowid = ?1")?
@@ -155,6 +159,41 @@ pub fn save_recording(
         transaction
             .prepare_cached("INSERT INTO recording_text (rowid, text) VALUES (?1, ?2)")?
             .execute(params![key, text.all])?;
+    }
+    Ok(())
+}
+
+/// Writes the addresses by which the recording in row `key` is somebody's, where they changed.
+pub fn save_addresses(
+    transaction: &Transaction<'_>,
+    key: i64,
+    state: &RecordingState,
+) -> Result<(), WorkError> {
+    let started_ms = state.started.as_ref().map(|started| started.value.at.unix_ms());
+    let addresses = addresses_of_state(state);
+    let new: BTreeSet<(String, i64)> = addresses
+        .into_iter()
+        .filter_map(|address| Some((String::from(address), started_ms?)))
+        .collect();
+    let held: BTreeSet<(String, i64)> = {
+        let mut statement = transaction.prepare_cached(
+            "SELECT address, started_ms FROM recording_addresses WHERE recording = ?1",
+        )?;
+        let rows = statement.query_map([key], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<Result<_, _>>()?
+    };
+    if new == held {
+        return Ok(());
+    }
+    transaction
+        .prepare_cached("DELETE FROM recording_addresses WHERE recording = ?1")?
+        .execute([key])?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO recording_addresses (tenant, address, started_ms, recording)
+         VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for (address, started_ms) in new {
+        insert.execute(params![state.tenant.as_str(), address, started_ms, key])?;
     }
     Ok(())
 }

@@ -8,11 +8,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use model::attribution::Assignment;
 use model::index::{JournalState, RecordingState};
 use model::recording::{Recording, Status};
 use model::search::{Cursor, MAX_LIMIT, Page, SearchQuery, fold};
 use model::search_text::digits_of;
-use model::{JournalId, TenantId, UserId};
+use model::{JournalId, TenantId, UserId, WallTime};
 use rusqlite::types::Value;
 use rusqlite::{Transaction, params_from_iter};
 
@@ -49,6 +50,9 @@ pub fn search(
     }
     if let Some(user) = &query.user {
         filter.and_user(&fold(user));
+    }
+    if let Some(scope) = &query.scope {
+        filter.and_scope(tenant, scope)?;
     }
     if let Some(party) = query.party.as_deref().map(|party| fold(party.trim())) {
         let mut sql = "(instr(parties, ?) > 0".to_owned();
@@ -115,6 +119,30 @@ impl Filter {
             }
         }
         self.and(&format!("({})", lines.join(" OR ")), values);
+    }
+
+    /// An address of the call was one of these when it started.
+    fn and_scope(&mut self, tenant: &TenantId, scope: &[Assignment]) -> Result<(), WorkError> {
+        let owned: Vec<_> = scope
+            .iter()
+            .map(|Assignment { address, term }| {
+                let from = term.from.map_or(i64::MIN, WallTime::unix_ms);
+                // No call can have started in the last millisecond that there is.
+                let until = term.until.map_or(i64::MAX, WallTime::unix_ms);
+                (address.as_str(), from, until)
+            })
+            .collect();
+        let owned = serde_json::to_string(&owned).map_err(WorkError::corrupt)?;
+        // One parameter, however many addresses; CROSS JOIN keeps the order, so that each of
+        // them is one stretch of the table's key.
+        self.and(
+            "key IN (SELECT a.recording FROM json_each(?) AS owned
+             CROSS JOIN recording_addresses AS a
+             WHERE a.tenant = ? AND a.address = owned.value ->> 0
+             AND a.started_ms >= owned.value ->> 1 AND a.started_ms < owned.value ->> 2)",
+            [Value::Text(owned), Value::Text(tenant.as_str().to_owned())],
+        );
+        Ok(())
     }
 
     /// Every word of `text` is found; or all of it is one number, however it is written.

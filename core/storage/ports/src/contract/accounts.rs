@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use model::access::Role;
-use model::{TenantId, UserId};
+use model::attribution::{Address, Assignment, Group, Member, Term};
+use model::{GroupId, TenantId, UserId};
 
 use super::{now, unused, unused_name};
 use crate::{Account, Accounts, StorageError, StoredSession};
@@ -14,7 +15,9 @@ pub async fn accounts(accounts: &dyn Accounts) {
     a_login_is_given_out_once(accounts).await;
     an_update_replaces_all_but_the_login(accounts).await;
     an_unknown_login_cannot_be_updated(accounts).await;
-    accounts_come_in_order_of_login(accounts).await;
+    the_accounts_of_a_tenant_come_in_order_of_login(accounts).await;
+    a_group_reads_back_until_it_is_removed(accounts).await;
+    groups_of_another_tenant_are_not_seen(accounts).await;
     a_session_lives_until_it_expires(accounts).await;
     a_removed_session_is_gone(accounts).await;
     a_user_can_be_signed_out_everywhere(accounts).await;
@@ -27,6 +30,23 @@ fn account(prefix: &str) -> Account {
         role: Role::Supervisor,
         password_hash: "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA".to_owned(),
         must_change_password: true,
+        disabled: false,
+        addresses: vec![assignment("7001"), assignment("+38612345678")],
+    }
+}
+
+fn assignment(address: &str) -> Assignment {
+    let term = Term { from: Some(now()), until: Some(now() + Duration::from_secs(60)) };
+    Assignment { address: Address::new(address).expect("an extension or a number"), term }
+}
+
+fn group(members: &[&UserId]) -> Group {
+    let member = |login: &&UserId| Member { login: (*login).clone(), term: Term::default() };
+    Group {
+        name: GroupId::new(unused_name("g")).expect("letters and digits"),
+        managers: members.iter().map(|login| (*login).clone()).collect(),
+        members: members.iter().map(member).collect(),
+        addresses: vec![assignment("hunt-1")],
     }
 }
 
@@ -64,6 +84,8 @@ async fn an_update_replaces_all_but_the_login(accounts: &dyn Accounts) {
         role: Role::Auditor,
         password_hash: "other".to_owned(),
         must_change_password: false,
+        disabled: true,
+        addresses: vec![assignment("7002")],
     };
     accounts.update_account(&new).await.unwrap();
     assert_eq!(accounts.account(&new.login).await.unwrap(), Some(new));
@@ -77,16 +99,45 @@ async fn an_unknown_login_cannot_be_updated(accounts: &dyn Accounts) {
     assert_eq!(accounts.account(&unknown.login).await.unwrap(), None);
 }
 
-async fn accounts_come_in_order_of_login(accounts: &dyn Accounts) {
-    let mut added = [account("c"), account("a"), account("b")];
+async fn the_accounts_of_a_tenant_come_in_order_of_login(accounts: &dyn Accounts) {
+    let tenant = TenantId::new(unused_name("t")).expect("letters and digits");
+    let mut added =
+        ["c", "a", "b"].map(|login| Account { tenant: tenant.clone(), ..account(login) });
+    accounts.add_account(&account("a")).await.unwrap();
     for account in &added {
         accounts.add_account(account).await.unwrap();
     }
     added.sort_by(|a, b| a.login.cmp(&b.login));
-    let all = accounts.accounts().await.unwrap();
-    assert!(all.is_sorted_by(|a, b| a.login < b.login));
-    let ours: Vec<_> = all.into_iter().filter(|account| added.contains(account)).collect();
-    assert_eq!(ours, added);
+    assert_eq!(accounts.accounts(&tenant).await.unwrap(), added);
+}
+
+async fn a_group_reads_back_until_it_is_removed(accounts: &dyn Accounts) {
+    let tenant = TenantId::new(unused_name("t")).expect("letters and digits");
+    let (ana, leo) = (account("a").login, account("l").login);
+    let (first, second) = (group(&[&ana, &leo]), group(&[]));
+    for group in [&second, &first] {
+        assert_eq!(accounts.group(&tenant, &group.name).await.unwrap(), None);
+        accounts.put_group(&tenant, group).await.unwrap();
+        assert_eq!(accounts.group(&tenant, &group.name).await.unwrap().as_ref(), Some(group));
+    }
+    assert_eq!(accounts.groups(&tenant).await.unwrap(), [first.clone(), second.clone()]);
+    let replaced = Group { members: Vec::new(), ..first.clone() };
+    accounts.put_group(&tenant, &replaced).await.unwrap();
+    assert_eq!(accounts.groups(&tenant).await.unwrap(), [replaced, second.clone()]);
+    for _ in 0..2 {
+        accounts.remove_group(&tenant, &first.name).await.unwrap();
+        assert_eq!(accounts.groups(&tenant).await.unwrap(), std::slice::from_ref(&second));
+    }
+}
+
+async fn groups_of_another_tenant_are_not_seen(accounts: &dyn Accounts) {
+    let [here, there] = ["t", "u"].map(|t| TenantId::new(unused_name(t)).expect("letters"));
+    let group = group(&[]);
+    accounts.put_group(&here, &group).await.unwrap();
+    assert_eq!(accounts.group(&there, &group.name).await.unwrap(), None);
+    assert_eq!(accounts.groups(&there).await.unwrap(), []);
+    accounts.remove_group(&there, &group.name).await.unwrap();
+    assert_eq!(accounts.group(&here, &group.name).await.unwrap(), Some(group));
 }
 
 async fn a_session_lives_until_it_expires(accounts: &dyn Accounts) {

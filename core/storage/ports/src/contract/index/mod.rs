@@ -3,6 +3,7 @@
 mod order;
 mod purge;
 mod scene;
+mod scope;
 mod search;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub async fn index(index: &dyn RecordingIndex) {
     tenants_do_not_see_each_other(index).await;
     live_calls_come_oldest_first(index).await;
     searches(index).await;
+    scope::scopes(index).await;
     purge::holds_and_purges(index).await;
     events_applied_at_once_are_all_applied(index).await;
 }
