@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attribution::{Address, Assignment, Group, Term};
+use crate::attribution::{Address, Assignment, Group, Member, Term};
 use crate::id::{GroupId, UserId};
 use crate::time::WallTime;
 
@@ -99,6 +99,13 @@ pub enum Scope {
     Own,
 }
 
+impl Permission {
+    /// Whether it is about calls, so that a scope limits it.
+    pub fn is_about_calls(self) -> bool {
+        !matches!(self, Self::Users | Self::Roles | Self::Policies | Self::Audit | Self::System)
+    }
+}
+
 impl Role {
     pub const ALL: [Self; 4] = [Self::Administrator, Self::Supervisor, Self::Agent, Self::Auditor];
 
@@ -141,6 +148,39 @@ impl Role {
     }
 }
 
+fn granted(by: &GrantedBy, assignments: &[Assignment], term: Term) -> impl Iterator<Item = Grant> {
+    assignments.iter().filter_map(move |assignment| {
+        let term = assignment.term.and(term)?;
+        let assignment = Assignment { address: assignment.address.clone(), term };
+        Some(Grant { by: by.clone(), assignment })
+    })
+}
+
+impl Group {
+    /// The addresses whose calls are the group's: its own, and those of its members while they
+    /// are members.
+    pub fn grants(&self, addresses_of: impl Fn(&UserId) -> Vec<Assignment>) -> Vec<Grant> {
+        let by = GrantedBy::GroupAddress { group: self.name.clone() };
+        let mut grants: Vec<Grant> = granted(&by, &self.addresses, Term::default()).collect();
+        for Member { login, term } in &self.members {
+            let by = GrantedBy::GroupMember { group: self.name.clone(), member: login.clone() };
+            grants.extend(granted(&by, &addresses_of(login), *term));
+        }
+        grants
+    }
+}
+
+/// What two lists of assignments have in common: the addresses of both, while both hold.
+pub fn common(one: &[Assignment], other: &[Assignment]) -> Vec<Assignment> {
+    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+    pairs
+        .filter(|(a, b)| a.address == b.address)
+        .filter_map(|(a, b)| {
+            Some(Assignment { address: a.address.clone(), term: a.term.and(b.term)? })
+        })
+        .collect()
+}
+
 /// Which calls somebody may see: the scope of their role, with the names filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -181,27 +221,14 @@ impl Reach {
         groups: &[Group],
         addresses_of: impl Fn(&UserId) -> Vec<Assignment>,
     ) -> Self {
-        let owned = |by: GrantedBy, assignments: &[Assignment], term: Term| -> Vec<Grant> {
-            let within = assignments.iter().filter_map(|assignment| {
-                let term = assignment.term.and(term)?;
-                let assignment = Assignment { address: assignment.address.clone(), term };
-                Some(Grant { by: by.clone(), assignment })
-            });
-            within.collect()
-        };
         if role.scope() == Scope::All {
             return Self::All;
         }
-        let mut grants = owned(GrantedBy::OwnAddress, own, Term::default());
+        let mut grants: Vec<Grant> =
+            granted(&GrantedBy::OwnAddress, own, Term::default()).collect();
         if role.scope() == Scope::Groups {
             for group in groups.iter().filter(|group| group.managers.contains(login)) {
-                let name = || group.name.clone();
-                let by = GrantedBy::GroupAddress { group: name() };
-                grants.extend(owned(by, &group.addresses, Term::default()));
-                for member in &group.members {
-                    let by = GrantedBy::GroupMember { group: name(), member: member.login.clone() };
-                    grants.extend(owned(by, &addresses_of(&member.login), member.term));
-                }
+                grants.extend(group.grants(&addresses_of));
             }
         }
         Self::Owned(grants)
@@ -240,6 +267,8 @@ pub enum Decision {
     NotPermitted,
     /// The role permits it, and this call is not in its scope.
     OutOfScope,
+    /// They cannot sign in.
+    Disabled,
 }
 
 /// Decides whether somebody may do something with a call.
@@ -262,7 +291,6 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attribution::Member;
 
     fn address(text: &str) -> Address {
         Address::new(text).unwrap()
@@ -328,6 +356,13 @@ mod tests {
         let shared = Decision::Allowed(GrantedBy::GroupAddress { group });
         assert_eq!(decision(Role::Supervisor, "mia", "hunt", 10), shared);
         assert_eq!(decision(Role::Supervisor, "leo", "hunt", 10), Decision::OutOfScope);
+    }
+
+    #[test]
+    fn what_two_scopes_have_in_common_is_in_both() {
+        let (one, other) = ([assigned("a", 0, 20), assigned("b", 0, 9)], [assigned("a", 10, 90)]);
+        assert_eq!(common(&one, &other), [assigned("a", 10, 20)]);
+        assert_eq!(common(&one, &[assigned("a", 20, 90)]), []);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Bodies of the HTTP API under `/v1`, shared by the server and the browser.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::Role;
+use crate::access::{Decision, Permission, Role, Scope};
+use crate::attribution::{Assignment, Group, Member};
 use crate::id::{CommandId, EdgeId, RecordingId, UserId};
 use crate::recording::Recording;
 use crate::time::WallTime;
@@ -52,6 +53,139 @@ pub struct User {
 pub struct ChangePassword {
     pub current: String,
     pub new: String,
+}
+
+/// `GET /v1/users`, in order of login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Users {
+    pub users: Vec<UserAccount>,
+}
+
+/// An account, as whoever manages accounts sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UserAccount {
+    pub login: UserId,
+    pub role: Role,
+    /// Cannot sign in.
+    pub disabled: bool,
+    pub must_change_password: bool,
+    /// Whose calls are this user's.
+    pub addresses: Vec<Assignment>,
+}
+
+/// `POST /v1/users`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AddUser {
+    pub login: UserId,
+    pub role: Role,
+    #[serde(default)]
+    pub addresses: Vec<Assignment>,
+}
+
+/// `PATCH /v1/users/{login}`: what is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangeUser {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+    /// All of them, in place of those there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<Assignment>>,
+}
+
+/// A password that was made for a user; it is shown this once.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewPassword {
+    pub login: UserId,
+    pub password: String,
+}
+
+/// `POST /v1/users/import`: what was done, or would be.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Imported {
+    /// False for a dry run, and where there are problems: then nothing was done.
+    pub applied: bool,
+    pub added: Vec<UserId>,
+    pub changed: Vec<UserId>,
+    pub unchanged: Vec<UserId>,
+    pub problems: Vec<ImportProblem>,
+    /// Of the accounts that were added.
+    pub passwords: Vec<NewPassword>,
+}
+
+/// Why a row cannot be imported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ImportProblem {
+    /// Counted from 1, which is the line with the columns.
+    pub line: u64,
+    pub message: String,
+}
+
+/// `GET /v1/users/{login}/why`: what a user may do with one recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Why {
+    pub login: UserId,
+    pub role: Role,
+    pub scope: Scope,
+    pub recording: RecordingId,
+    /// Whose an address was at this time is what counts.
+    pub started_at: WallTime,
+    pub decisions: Vec<PermissionAnswer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PermissionAnswer {
+    pub permission: Permission,
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
+/// `GET /v1/groups`, in order of name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Groups {
+    pub groups: Vec<Group>,
+}
+
+/// `PUT /v1/groups/{name}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SetGroup {
+    #[serde(default)]
+    pub managers: BTreeSet<UserId>,
+    #[serde(default)]
+    pub members: Vec<Member>,
+    #[serde(default)]
+    pub addresses: Vec<Assignment>,
+}
+
+/// `GET /v1/roles`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Roles {
+    pub roles: Vec<RoleRules>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RoleRules {
+    pub role: Role,
+    /// Which calls the permissions are about.
+    pub scope: Scope,
+    pub permissions: Vec<Permission>,
 }
 
 /// `GET /v1/recordings`.

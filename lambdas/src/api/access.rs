@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use model::access::{Permission, Reach, Scope};
-use model::attribution::{Assignment, addresses_of};
+use model::access::{Permission, Reach, Scope, common};
+use model::attribution::{Assignment, Group, addresses_of};
 use model::recording::Mark;
 use model::search::SearchQuery;
 use model::{Recording, TenantId, UserId};
@@ -52,6 +52,17 @@ pub const RULES: &[(Method, &str, Need)] = &[
     (Method::POST, "/v1/recordings/{id}/stop", Need::Permission(Permission::Live)),
     (Method::GET, "/v1/live", Need::Permission(Permission::Live)),
     (Method::GET, "/v1/health", Need::Permission(Permission::System)),
+    (Method::GET, "/v1/users", Need::Permission(Permission::Users)),
+    (Method::POST, "/v1/users", Need::Permission(Permission::Users)),
+    (Method::POST, "/v1/users/import", Need::Permission(Permission::Users)),
+    (Method::GET, "/v1/users/{login}", Need::Permission(Permission::Users)),
+    (Method::PATCH, "/v1/users/{login}", Need::Permission(Permission::Users)),
+    (Method::POST, "/v1/users/{login}/password", Need::Permission(Permission::Users)),
+    (Method::GET, "/v1/users/{login}/why", Need::Permission(Permission::Users)),
+    (Method::GET, "/v1/roles", Need::Permission(Permission::Roles)),
+    (Method::GET, "/v1/groups", Need::Permission(Permission::Users)),
+    (Method::PUT, "/v1/groups/{name}", Need::Permission(Permission::Users)),
+    (Method::DELETE, "/v1/groups/{name}", Need::Permission(Permission::Users)),
     (Method::GET, "/v1/openapi.json", Need::Nothing),
     // The signature in the URL is the permission.
     (Method::GET, "/v1/objects/{*key}", Need::Nothing),
@@ -142,7 +153,11 @@ impl Caller {
 
     /// The question, asked of what is in the caller's scope.
     pub fn within_reach(&self, query: SearchQuery) -> SearchQuery {
-        SearchQuery { scope: self.reach.assignments(), ..query }
+        let scope = match (&query.scope, self.reach.assignments()) {
+            (Some(asked), Some(may)) => Some(common(asked, &may)),
+            (asked, may) => asked.clone().or(may),
+        };
+        SearchQuery { scope, ..query }
     }
 
     /// A recording as this caller may see it.
@@ -240,25 +255,32 @@ const MEMBERS_AT_ONCE: usize = 16;
 pub async fn reach(state: &ApiState, account: &Account) -> Result<Reach, ApiError> {
     let (role, login) = (account.role, &account.login);
     let mut groups = Vec::new();
-    let mut addresses: HashMap<UserId, Vec<Assignment>> = HashMap::new();
     if role.scope() == Scope::Groups {
         groups = state.accounts.groups(&account.tenant).await?;
         groups.retain(|group| group.managers.contains(login));
-        let members = groups.iter().flat_map(|group| &group.members);
-        let logins: BTreeSet<UserId> = members.map(|member| member.login.clone()).collect();
-        let found: Vec<Option<Account>> = stream::iter(logins)
-            .map(async |login| state.accounts.account(&login).await)
-            .buffer_unordered(MEMBERS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let found = found.into_iter().flatten();
-        // A login is unique across tenants, and a group may name one that was never this tenant's.
-        let ours = found.filter(|member| member.tenant == account.tenant);
-        addresses = ours.map(|member| (member.login, member.addresses)).collect();
     }
+    let addresses = members_addresses(state, &account.tenant, &groups).await?;
     Ok(Reach::of(role, login, &account.addresses, &groups, |login| {
         addresses.get(login).cloned().unwrap_or_default()
     }))
+}
+
+/// The addresses of everybody who is a member of one of these groups of a tenant.
+pub async fn members_addresses(
+    state: &ApiState,
+    tenant: &TenantId,
+    groups: &[Group],
+) -> Result<HashMap<UserId, Vec<Assignment>>, ApiError> {
+    let members = groups.iter().flat_map(|group| &group.members);
+    let logins: BTreeSet<UserId> = members.map(|member| member.login.clone()).collect();
+    let found: Vec<Option<Account>> = stream::iter(logins)
+        .map(async |login| state.accounts.account(&login).await)
+        .buffer_unordered(MEMBERS_AT_ONCE)
+        .try_collect()
+        .await?;
+    // A login is unique across tenants, and a group may name one that was never this tenant's.
+    let ours = found.into_iter().flatten().filter(|member| member.tenant == *tenant);
+    Ok(ours.map(|member| (member.login, member.addresses)).collect())
 }
 
 /// What the table says of a request; `None`: it has no such route.

@@ -11,8 +11,10 @@ pub mod access;
 mod audio;
 mod content;
 mod error;
+mod groups;
 pub mod headers;
 pub(crate) mod health;
+mod import;
 mod live;
 mod objects;
 mod packets;
@@ -22,6 +24,7 @@ mod recordings;
 mod related;
 mod session;
 mod throttle;
+mod users;
 
 use std::sync::Arc;
 
@@ -121,6 +124,14 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(live::resume))
         .routes(routes!(live::stop))
         .routes(routes!(health::health))
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(import::import))
+        .routes(routes!(users::one, users::change))
+        .routes(routes!(users::reset_password))
+        .routes(routes!(users::why))
+        .routes(routes!(users::roles))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::set, groups::remove))
         .routes(routes!(objects::object))
         .routes(routes!(openapi))
 }

@@ -11,7 +11,7 @@ use model::{JournalState, RecordingId, RecordingState};
 use super::access::Caller;
 use super::error::ApiError;
 use super::query::search_query;
-use super::{ApiState, packets, unasked};
+use super::{ApiState, groups, packets, unasked};
 
 /// SIPREC metadata (RFC 7865 §5). Index entries do not carry the type that was sent.
 const METADATA_TYPE: &str = "application/rs-metadata+xml";
@@ -27,7 +27,8 @@ const METADATA_TYPE: &str = "application/rs-metadata+xml";
         ("status" = Option<Status>, Query),
         ("party" = Option<String>, Query, description = "Part of a participant's name or address"),
         ("user" = Option<String>, Query, description = "Calls of this user"),
-        ("group" = Option<String>, Query, description = "Calls of this group"),
+        ("group" = Option<String>, Query,
+            description = "Calls of this group's members and addresses, as far as in scope"),
         ("min_seconds" = Option<u32>, Query, description = "At least this long"),
         ("limit" = Option<usize>, Query, description = "Rows per page, 1 to 1000; else 100"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before, unchanged"),
@@ -44,7 +45,13 @@ pub async fn list(
     caller: Caller,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Recordings>, ApiError> {
-    let query = caller.within_reach(search_query(&pairs)?);
+    let mut query = search_query(&pairs)?;
+    if let Some(name) = query.group.take() {
+        // A group that does not exist has no calls, and nobody learns that it does not.
+        let owned = groups::assignments(&state, caller.tenant(), &name).await?;
+        query.scope = Some(owned.unwrap_or_default());
+    }
+    let query = caller.within_reach(query);
     let page = state.index.search(caller.tenant(), &query).await?;
     let next = page.next.as_ref().map(Cursor::encode);
     let recordings = page.items.into_iter().map(|item| caller.shown(item)).collect();

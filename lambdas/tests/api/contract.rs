@@ -10,6 +10,7 @@ use crate::harness::Api;
 const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
 fn concrete(path: &str) -> String {
+    let path = path.replace("{login}", "nobody").replace("{name}", "nothing");
     path.replace("{id}", ID).replace("{*key}", "t/default/x").replace("{key}", "t/default/x")
 }
 

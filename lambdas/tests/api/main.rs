@@ -4,6 +4,8 @@ mod audio;
 mod contract;
 mod harness;
 mod live;
+mod matrix;
 mod recordings;
 mod scope;
 mod session;
+mod users;
